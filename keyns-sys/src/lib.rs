@@ -1,0 +1,14 @@
+//! System calls, ioctls and wire structures.
+//!
+//! This is the only crate of keyns that contains unsafe code. Each module allows it for itself and
+//! wraps every call so that its users cannot break memory safety: descriptors are `OwnedFd` and
+//! `BorrowedFd`, buffers are slices, and `fork` needs proof that the process has one thread.
+
+mod call;
+pub mod key;
+pub mod process;
+pub mod serial;
+pub mod socket;
+pub mod upcall_wire;
+
+pub use serial::KeySerial;

@@ -1,0 +1,1 @@
+//! Processes, namespaces and credentials of the calling thread.

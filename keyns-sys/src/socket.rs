@@ -1,0 +1,1 @@
+//! SOCK_SEQPACKET sockets with descriptors.

@@ -1,0 +1,1 @@
+//! The protocol between `keyns-upcall` and the daemon (placeholder until written).
