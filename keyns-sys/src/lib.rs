@@ -7,6 +7,7 @@
 mod call;
 pub mod key;
 pub mod process;
+pub mod secret;
 pub mod serial;
 pub mod socket;
 pub mod upcall_wire;
