@@ -76,6 +76,14 @@ impl ErrorKind {
     ];
 }
 
+impl ErrorKind {
+    /// The kind of this name, as it stands at the end of a varlink error id.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.to_string() == name)
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -101,7 +109,7 @@ pub struct Error {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<i32>,
     /// The rights concerned (`ImpliedRights`, `NotEnforceable`), by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub rights: Vec<String>,
 }
 

@@ -5,9 +5,12 @@
 //! cannot be spelt differently on the two ends.
 
 pub mod agents;
+pub mod blocking;
+pub mod client;
 pub mod containers;
 pub mod error;
 pub mod event;
+pub mod frame;
 pub mod keys;
 pub mod manager;
 pub mod method;
@@ -15,6 +18,7 @@ pub mod payload;
 pub mod text;
 pub mod upcalls;
 
+pub use client::{Client, ClientError, Subscription};
 pub use error::{Error, ErrorKind};
 pub use method::{Empty, Method};
 pub use payload::Payload;
