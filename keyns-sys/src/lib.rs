@@ -9,7 +9,10 @@ pub mod key;
 pub mod process;
 pub mod secret;
 pub mod serial;
-pub mod socket;
+pub mod helper_process;
+pub mod requester;
+pub mod routing_entry;
+pub mod upcall_socket;
 pub mod upcall_wire;
 
 pub use serial::KeySerial;

@@ -35,6 +35,13 @@ impl SecretBytes {
         &mut self.0
     }
 
+    /// The first `length` bytes; the rest is wiped with them when they are dropped.
+    #[must_use]
+    pub fn truncated(mut self, length: usize) -> Self {
+        self.0.truncate(length);
+        self
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
