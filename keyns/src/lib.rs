@@ -19,8 +19,10 @@
 //! are checked again when they are deserialised.
 
 pub mod acl;
+pub mod classic;
 pub mod engine;
 pub mod errno;
+pub mod expression;
 pub mod feature;
 pub mod mask;
 pub mod name;
