@@ -10,6 +10,40 @@ use std::time::Duration;
 
 use crate::call::check;
 
+/// Makes `$run`, a `fn(Vec<CString>) -> i32`, the entry point of a program with `#![no_main]`.
+///
+/// The standard library's own start-up sets up signal handlers and an alternative stack, which
+/// would be a fifth of the life of a helper that only executes another program.
+#[macro_export]
+macro_rules! helper_entry {
+    ($run:path) => {
+        /// Called by the C library's start-up code.
+        // Safety: a program has one entry point, and the C library calls it with this signature.
+        #[unsafe(no_mangle)]
+        extern "C" fn main(
+            count: ::core::ffi::c_int,
+            arguments: *const *const ::core::ffi::c_char,
+        ) -> ::core::ffi::c_int {
+            // Safety: both values are what the C library passed.
+            $run(unsafe { $crate::helper_process::arguments(count, arguments) })
+        }
+    };
+}
+
+/// Copies the arguments of `main`.
+///
+/// # Safety
+/// `arguments` must point to at least `count` strings that end in NUL.
+#[must_use]
+pub unsafe fn arguments(count: libc::c_int, arguments: *const *const libc::c_char) -> Vec<CString> {
+    (0..usize::try_from(count).unwrap_or(0))
+        .map(|n| {
+            // Safety: the caller promises that many strings.
+            unsafe { CStr::from_ptr(*arguments.add(n)) }.to_owned()
+        })
+        .collect()
+}
+
 /// Opens `/dev/null` on each of the descriptors 0, 1 and 2 that is closed.
 ///
 /// The kernel starts its helpers with all three closed; without this the first files a helper opens

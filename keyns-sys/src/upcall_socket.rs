@@ -214,7 +214,7 @@ pub fn wait_readable(
         entry(second.as_raw_fd()),
     ];
     let limit = libc::timespec {
-        tv_sec: most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: most.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: most.subsec_nanos().into(),
     };
     // Safety: the array has two entries; the signal mask is not changed.

@@ -1,0 +1,170 @@
+//! From the authorisation key to a decision, when at least one container lives.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use keyns_sys::KeySerial;
+use keyns_sys::helper_process::{self, monotonic_now};
+use keyns_sys::key;
+use keyns_sys::requester::{self, ThreadDir};
+use keyns_sys::routing_entry::RoutingEntry;
+use keyns_sys::secret::SecretBytes;
+use keyns_sys::upcall_wire::{Doubts, MAX_CALLOUT, Request, RequesterFd};
+
+use crate::auth_key::{self, AuthKey};
+use crate::conversation::{Conversation, Ending};
+use crate::facts::{self, Credentials, Stat};
+use crate::invocation::Invocation;
+use crate::membership::Place;
+use crate::oom::Protection;
+use crate::original;
+use crate::routing::{Table, Undecidable};
+use crate::settle::{self, Refusal, errno};
+
+/// Serves one request to its end and returns the exit status.
+pub(crate) fn serve(invocation: &Invocation, table: &Table) -> i32 {
+    let started = monotonic_now();
+    let protection = Protection::acquire();
+    let ending = decide(invocation, table, started);
+    // The original program must not inherit it.
+    drop(protection);
+    match ending {
+        Ok(Ending::Original) => original::run(invocation),
+        Ok(Ending::Settled) => 0,
+        Ok(Ending::Refuse(refusal)) => settle::reject_or_fail(invocation.target, refusal),
+        Err(Undecidable) => settle::undecidable(invocation.target),
+    }
+}
+
+fn decide(
+    invocation: &Invocation,
+    table: &Table,
+    started: Duration,
+) -> Result<Ending, Undecidable> {
+    let auth = auth_key::find(invocation.target)?;
+    let thread = facts::open_thread(auth.tid)?;
+    let stat = Stat::of(&thread)?;
+    if stat.is_kernel_thread() {
+        return Ok(Ending::Original);
+    }
+    let place = Place::of(&thread)?;
+    let Some(entry) = place.route(table)? else {
+        return Ok(Ending::Original);
+    };
+    let (type_name, description) = describe(invocation.target)?;
+    let callout = SecretBytes::new(key::read(auth.serial)?);
+    if callout.len() > MAX_CALLOUT {
+        return Ok(Ending::Refuse(Refusal(errno::E2BIG, 5)));
+    }
+    let _ = helper_process::forbid_dumps();
+    let handle = Handle::open(auth, thread);
+    let credentials = Credentials::of(&handle.thread)?;
+    let ids = (credentials.uids[3], credentials.gids[3]);
+    let request = Request {
+        target: invocation.target,
+        auth: auth.serial,
+        fsuid: invocation.fsuid,
+        fsgid: invocation.fsgid,
+        thread_keyring: invocation.thread,
+        process_keyring: invocation.process,
+        session_keyring: invocation.session,
+        attempt: 0,
+        waited_ms: 0,
+        tid: auth.tid,
+        tgid: credentials.tgid,
+        start_time: stat.start_time,
+        fd: handle.kind(),
+        doubts: Doubts {
+            not_waiting: !facts::is_waiting(&handle.thread)?,
+            other_ids: ids != (invocation.fsuid, invocation.fsgid),
+        },
+        uids: credentials.uids,
+        gids: credentials.gids,
+        permitted: credentials.permitted,
+        net_ns: facts::net_ns(&handle.thread)?,
+        pid_ns: place.pid_ns,
+        user_ns: place.user_ns,
+        cgroup: place.cgroup,
+        type_name,
+        description,
+        callout,
+        comm: stat.comm,
+        exe: facts::executable(&handle.thread),
+    };
+    converse(request, &handle, &entry, started)
+}
+
+fn converse(
+    request: Request,
+    handle: &Handle,
+    entry: &RoutingEntry,
+    started: Duration,
+) -> Result<Ending, Undecidable> {
+    let forged = is_reserved(&request.type_name, &request.description);
+    let mut conversation = Conversation::new(request, handle.as_fd(), &entry.socket, started)?;
+    Ok(if forged {
+        conversation.report_forgery()
+    } else {
+        conversation.run()
+    })
+}
+
+/// The thread, held by a pidfd where the kernel has them for threads.
+struct Handle {
+    thread: ThreadDir,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Handle {
+    fn open(auth: AuthKey, thread: ThreadDir) -> Self {
+        Self {
+            thread,
+            pidfd: requester::pidfd_of_thread(auth.tid).ok(),
+        }
+    }
+
+    const fn kind(&self) -> RequesterFd {
+        if self.pidfd.is_some() {
+            RequesterFd::Thread
+        } else {
+            RequesterFd::ProcDirectory
+        }
+    }
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_ref().map_or(self.thread.as_fd(), AsFd::as_fd)
+    }
+}
+
+/// Type and description of the target: `type;uid;gid;perm;description`.
+fn describe(target: KeySerial) -> Result<(Vec<u8>, Vec<u8>), Undecidable> {
+    let text = key::describe(target)?;
+    let mut parts = text.splitn(5, |b| *b == b';');
+    match (parts.next(), parts.nth(3)) {
+        (Some(type_name), Some(description)) => Ok((type_name.to_vec(), description.to_vec())),
+        _ => Err(Undecidable),
+    }
+}
+
+/// Types only the kernel asks for, and whose answers go to caches of the whole host, and names that
+/// begin with a dot, which user space cannot give to keyrings.
+fn is_reserved(type_name: &[u8], description: &[u8]) -> bool {
+    const TYPES: [&[u8]; 4] = [b"cifs.spnego", b"cifs.idmap", b"id_resolver", b"id_legacy"];
+    TYPES.contains(&type_name) || type_name.starts_with(b".") || description.starts_with(b".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_reserved;
+
+    #[test]
+    fn kernel_only_types_and_dotted_names_are_reserved() {
+        assert!(is_reserved(b"cifs.spnego", b"x"));
+        assert!(is_reserved(b".request_key_auth", b"x"));
+        assert!(is_reserved(b"user", b".x"));
+        assert!(!is_reserved(b"user", b"cifs.spnego"));
+        assert!(!is_reserved(b"cifs.spnego2", b"x.y"));
+    }
+}

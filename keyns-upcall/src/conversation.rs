@@ -1,0 +1,256 @@
+//! Asking the daemon, until there is an answer or the deadline.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use keyns_sys::helper_process::{self, monotonic_now};
+use keyns_sys::upcall_socket::{self, Packet, UpcallSocket};
+use keyns_sys::upcall_wire::{
+    MAX_DEADLINE_MS, MAX_MESSAGE, Request, ToDaemon, ToUpcall, WireError,
+};
+
+use crate::routing::Undecidable;
+use crate::settle::{self, Refusal, errno};
+
+/// How long a daemon may take to accept, restarts included.
+const ACCEPT: Duration = Duration::from_secs(10);
+/// How long a reserved name waits for the daemon to take note of it.
+const REPORT: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+const TIMED_OUT: Refusal = Refusal(errno::ETIMEDOUT, 2);
+const TERMINATED: Refusal = Refusal(errno::ENOKEY, 1);
+const RESERVED: Refusal = Refusal(errno::EPERM, 5);
+const OVER_QUOTA: Refusal = Refusal(errno::EDQUOT, 5);
+const OTHER_VERSION: Refusal = Refusal(errno::ENOKEY, 5);
+
+/// How a request ends.
+pub(crate) enum Ending {
+    /// The original program is to serve it.
+    Original,
+    /// The target has its payload or its error.
+    Settled,
+    /// The target is to be rejected.
+    Refuse(Refusal),
+}
+
+/// Why there is no answer on this connection.
+enum Interruption {
+    /// The daemon is gone, not there yet, or speaks no protocol: try again.
+    Lost,
+    /// The request is over.
+    End(Ending),
+}
+
+pub(crate) struct Conversation<'a> {
+    request: Request,
+    requester: BorrowedFd<'a>,
+    socket: &'a Path,
+    termination: OwnedFd,
+    started: Duration,
+    deadline: Duration,
+}
+
+impl<'a> Conversation<'a> {
+    /// From here on `SIGTERM` ends the request in order.
+    ///
+    /// # Errors
+    /// [`Undecidable`] when the kernel lacks the memory for that.
+    pub(crate) fn new(
+        request: Request,
+        requester: BorrowedFd<'a>,
+        socket: &'a Path,
+        started: Duration,
+    ) -> Result<Self, Undecidable> {
+        let termination = helper_process::catch_termination()?;
+        let deadline = started + ACCEPT;
+        Ok(Self {
+            request,
+            requester,
+            socket,
+            termination,
+            started,
+            deadline,
+        })
+    }
+
+    /// Asks until the request is over.
+    pub(crate) fn run(&mut self) -> Ending {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let accepted = match self.ask() {
+                Ok(ending) | Err((Interruption::End(ending), _)) => return ending,
+                Err((Interruption::Lost, accepted)) => accepted,
+            };
+            if accepted {
+                pause = FIRST_PAUSE;
+            }
+            if let Some(ending) = self.rest(pause) {
+                return ending;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.request.attempt = self.request.attempt.saturating_add(1);
+        }
+    }
+
+    /// Shows the daemon a request for a reserved name once; whatever it says, it is refused.
+    pub(crate) fn report_forgery(&mut self) -> Ending {
+        self.deadline = self.started + REPORT;
+        if let Ok(socket) = self.connect() {
+            while let Ok(ToUpcall::Accepted { .. }) = self.next(&socket).map(|(m, _)| m) {}
+            let ending = self.finish(&socket, RESERVED, errno::EPERM);
+            return ending;
+        }
+        Ending::Refuse(RESERVED)
+    }
+
+    /// One connection; the flag says whether the daemon had accepted.
+    fn ask(&mut self) -> Result<Ending, (Interruption, bool)> {
+        let mut accepted = false;
+        let socket = self.connect().map_err(|_| (Interruption::Lost, accepted))?;
+        loop {
+            let (message, packet) = match self.next(&socket) {
+                Ok(next) => next,
+                Err(why) => return Err((why, accepted)),
+            };
+            match message {
+                ToUpcall::Accepted { deadline_ms, .. } => {
+                    accepted = true;
+                    self.extend(deadline_ms);
+                }
+                ToUpcall::Original => return Ok(Ending::Original),
+                ToUpcall::Unsupported => {
+                    return Ok(self.finish(&socket, OTHER_VERSION, errno::EIO));
+                }
+                ToUpcall::Reject(rejection) => {
+                    return Ok(self.finish(&socket, rejection.into(), 0));
+                }
+                ToUpcall::Instantiate(payload) => {
+                    let outcome = settle::instantiate(self.request.target, payload.as_slice());
+                    if let Some(ending) = self.answered(&socket, &outcome) {
+                        return Ok(ending);
+                    }
+                }
+                ToUpcall::InstantiateFd { length } => {
+                    let payload = packet
+                        .fd
+                        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+                        .and_then(|fd| upcall_socket::read_sealed(fd.as_fd(), length as usize));
+                    let Ok(payload) = payload else {
+                        return Err((Interruption::Lost, accepted));
+                    };
+                    let outcome = settle::instantiate(self.request.target, payload.as_slice());
+                    if let Some(ending) = self.answered(&socket, &outcome) {
+                        return Ok(ending);
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self) -> io::Result<UpcallSocket> {
+        let socket = UpcallSocket::connect(self.socket)?;
+        let waited = monotonic_now().saturating_sub(self.started).as_millis();
+        self.request.waited_ms = u32::try_from(waited).unwrap_or(u32::MAX);
+        let message = ToDaemon::Request(Box::new(self.request.clone()));
+        let bytes = message.encode().map_err(io::Error::other)?;
+        socket.send(bytes.as_slice(), Some(self.requester))?;
+        Ok(socket)
+    }
+
+    /// The next message, or why there is none.
+    fn next(&self, socket: &UpcallSocket) -> Result<(ToUpcall, Packet), Interruption> {
+        loop {
+            let left = self.deadline.saturating_sub(monotonic_now());
+            if left.is_zero() {
+                return Err(Interruption::End(self.finish(
+                    socket,
+                    TIMED_OUT,
+                    errno::ETIMEDOUT,
+                )));
+            }
+            let ready =
+                upcall_socket::wait_readable(Some(socket.as_fd()), self.termination.as_fd(), left);
+            let ready = ready.map_err(|_| Interruption::Lost)?;
+            if ready.second {
+                return Err(Interruption::End(self.finish(
+                    socket,
+                    TERMINATED,
+                    errno::EINTR,
+                )));
+            }
+            if !ready.first {
+                continue;
+            }
+            let packet = match socket.receive(MAX_MESSAGE) {
+                Ok(Some(packet)) => packet,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(None) | Err(_) => return Err(Interruption::Lost),
+            };
+            return match ToUpcall::decode(packet.bytes.as_slice()) {
+                Ok(message) => Ok((message, packet)),
+                Err(WireError::Version(_)) => Ok((ToUpcall::Unsupported, packet)),
+                Err(_) => Err(Interruption::Lost),
+            };
+        }
+    }
+
+    /// What an attempt to instantiate means; `None`: the daemon may answer again.
+    fn answered(&self, socket: &UpcallSocket, outcome: &io::Result<()>) -> Option<Ending> {
+        match code(outcome) {
+            errno::EDQUOT => Some(self.finish(socket, OVER_QUOTA, errno::EDQUOT)),
+            over @ (0 | errno::EBUSY | errno::ENOKEY | errno::EKEYREVOKED) => {
+                self.tell(socket, over, true);
+                Some(Ending::Settled)
+            }
+            refused => {
+                self.tell(socket, refused, false);
+                None
+            }
+        }
+    }
+
+    /// Rejects at once, so that the daemon is told after the fact.
+    fn finish(&self, socket: &UpcallSocket, refusal: Refusal, reason: i32) -> Ending {
+        match settle::reject(self.request.target, refusal) {
+            Ok(()) => {
+                self.tell(socket, reason, true);
+                Ending::Settled
+            }
+            Err(_) => Ending::Refuse(refusal),
+        }
+    }
+
+    fn tell(&self, socket: &UpcallSocket, errno: i32, settled: bool) {
+        // A daemon that is gone finds out by the end of the connection.
+        if let Ok(bytes) = (ToDaemon::Outcome { errno, settled }).encode() {
+            let _ = socket.send(bytes.as_slice(), None);
+        }
+    }
+
+    fn extend(&mut self, deadline_ms: u32) {
+        let last = self.started + Duration::from_millis(MAX_DEADLINE_MS.into());
+        self.deadline = last.min(monotonic_now() + Duration::from_millis(deadline_ms.into()));
+    }
+
+    /// Waits before the next connection; `Some` when the request ends meanwhile.
+    fn rest(&self, pause: Duration) -> Option<Ending> {
+        let left = self.deadline.saturating_sub(monotonic_now());
+        let ready = upcall_socket::wait_readable(None, self.termination.as_fd(), pause.min(left));
+        if ready.is_ok_and(|r| r.second) {
+            return Some(Ending::Refuse(TERMINATED));
+        }
+        (left <= pause).then_some(Ending::Refuse(TIMED_OUT))
+    }
+}
+
+/// 0 or the errno.
+fn code(outcome: &io::Result<()>) -> i32 {
+    match outcome {
+        Ok(()) => 0,
+        Err(e) => e.raw_os_error().unwrap_or(errno::EIO),
+    }
+}

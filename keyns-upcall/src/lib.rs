@@ -1,0 +1,50 @@
+//! The program behind `/sbin/request-key`.
+//!
+//! The kernel starts it, as root and outside every container, whenever a key is requested that does
+//! not exist; the requester sleeps uninterruptibly until it has ended. So it decides quickly, asks
+//! nobody about requests of the host, which go to the program that was here before, and never ends
+//! the request of a container without an answer: what the daemon says, or a rejection.
+//!
+//! Nothing that a requester can write decides where its request goes: the authorisation key and the
+//! namespaces of the thread it names do, compared with the routing table.
+
+mod auth_key;
+mod container;
+mod conversation;
+mod facts;
+mod invocation;
+mod membership;
+mod oom;
+mod original;
+mod routing;
+mod settle;
+
+use std::ffi::CString;
+
+use keyns_sys::helper_process;
+use keyns_sys::upcall_wire;
+
+/// Serves one request, or answers `--version`, and returns the exit status.
+#[must_use]
+pub fn run(arguments: Vec<CString>) -> i32 {
+    helper_process::fill_standard_descriptors();
+    if let [_, option] = arguments.as_slice()
+        && option.as_c_str() == c"--version"
+    {
+        println!(
+            "keyns-upcall {}, protocol {}",
+            env!("CARGO_PKG_VERSION"),
+            upcall_wire::VERSION
+        );
+        return 0;
+    }
+    let Some(invocation) = invocation::Invocation::parse(arguments) else {
+        eprintln!("usage: keyns-upcall create KEY UID GID THREAD PROCESS SESSION (by the kernel)");
+        return 2;
+    };
+    match routing::Table::open() {
+        Ok(None) => original::run(&invocation),
+        Ok(Some(table)) => container::serve(&invocation, &table),
+        Err(_) => settle::undecidable(invocation.target),
+    }
+}
