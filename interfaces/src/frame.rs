@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -195,6 +196,18 @@ impl FrameReader {
             if self.begun.is_none() {
                 self.begun = Some(Instant::now());
             }
+        }
+    }
+
+    /// Whether the peer has closed the connection, also if it left something to be read.
+    #[must_use]
+    pub fn peer_gone(&self) -> bool {
+        let mut poll = [PollFd::new(&*self.socket, PollFlags::empty())];
+        match rustix::event::poll(&mut poll, Some(&Timespec::default())) {
+            Ok(_) => poll
+                .iter()
+                .any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+            Err(_) => true,
         }
     }
 

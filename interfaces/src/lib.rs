@@ -11,6 +11,7 @@ pub mod containers;
 pub mod error;
 pub mod event;
 pub mod frame;
+pub mod idl;
 pub mod keys;
 pub mod manager;
 pub mod method;

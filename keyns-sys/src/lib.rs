@@ -5,7 +5,10 @@
 //! `BorrowedFd`, buffers are slices, and `fork` needs proof that the process has one thread.
 
 mod call;
+pub mod cred;
 pub mod key;
+pub mod key_crypto;
+pub mod peer;
 pub mod process;
 pub mod secret;
 pub mod serial;

@@ -1,1 +1,5 @@
-//! placeholder
+//! The keyns daemon: front door, authority, services.
+
+pub mod authority;
+pub mod events;
+pub mod front;

@@ -1,0 +1,150 @@
+//! Who may do what: one function, and the callers it judges.
+//!
+//! A caller is what the kernel recorded about the peer when it connected. Nothing it sends, and
+//! nothing looked up by its process id, takes part in a decision.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use keyns_interfaces::frame::MAX_CALL;
+use keyns_interfaces::{Error, ErrorKind};
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
+
+/// Largest call of a caller who may not change anything, in bytes.
+const MAX_CALL_UNPRIVILEGED: usize = 64 << 10;
+
+/// The peer of a connection, as the kernel recorded it when it connected.
+#[derive(Debug)]
+pub struct Caller {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+    pid: u32,
+    pidfd: Option<OwnedFd>,
+}
+
+/// The kernel did not say who the peer is. Not a [`Caller`], so it can never be taken for uid 0.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel does not say who the peer is: {0}")]
+pub struct NoCredentials(#[source] Errno);
+
+impl Caller {
+    /// The peer of `socket`.
+    ///
+    /// # Errors
+    /// [`NoCredentials`] if any part of them cannot be had, e.g. because the peer has ended.
+    pub fn of(socket: BorrowedFd<'_>) -> Result<Self, NoCredentials> {
+        let ids = getsockopt(&socket, sockopt::PeerCredentials).map_err(NoCredentials)?;
+        let pid = u32::try_from(ids.pid()).ok().filter(|pid| *pid > 0);
+        // Without a peer the kernel reports pid 0 and ids of −1.
+        let pid = pid.ok_or(NoCredentials(Errno::ENODATA))?;
+        if ids.uid() == u32::MAX || ids.gid() == u32::MAX {
+            return Err(NoCredentials(Errno::EOVERFLOW));
+        }
+        let groups = keyns_sys::peer::groups(socket).map_err(|error| {
+            NoCredentials(
+                error
+                    .raw_os_error()
+                    .map_or(Errno::UnknownErrno, Errno::from_raw),
+            )
+        })?;
+        let pidfd = match getsockopt(&socket, sockopt::PeerPidfd) {
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::ENOPROTOOPT) => None,
+            Err(errno) => return Err(NoCredentials(errno)),
+        };
+        Ok(Self {
+            uid: ids.uid(),
+            gid: ids.gid(),
+            groups,
+            pid,
+            pidfd,
+        })
+    }
+
+    /// Effective uid, as a uid of the daemon's user namespace. Root of another namespace has the
+    /// uid it is mapped to, or 65534: never 0.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Effective gid.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    /// Supplementary groups.
+    #[must_use]
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
+    /// Process id, for people to read: the process may have ended since.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The process itself; absent before Linux 6.5.
+    #[must_use]
+    pub fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// What a method does, as far as it matters for who may call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// Says something about the daemon and this kernel.
+    Anyone,
+    /// Shows keys, containers or requests, which may belong to others.
+    SeesOthersKeys,
+    /// Changes keys, grants, containers, processes or rules.
+    ChangesKeysOrContainers,
+    /// Decides what key a requester gets.
+    AnswersRequests,
+}
+
+/// What a caller is about to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Action<'a> {
+    /// Interface and method.
+    pub method: &'a str,
+    /// Policy that the method was registered with.
+    pub policy: Policy,
+}
+
+/// Decides whether `caller` may do `action`. Every method of every front door is judged here,
+/// before its parameters are parsed.
+///
+/// # Errors
+/// [`ErrorKind::NotPermitted`], naming the method and what to do.
+pub fn authorise(caller: &Caller, action: Action<'_>) -> Result<(), Error> {
+    match action.policy {
+        Policy::Anyone => Ok(()),
+        Policy::SeesOthersKeys | Policy::ChangesKeysOrContainers | Policy::AnswersRequests => {
+            if caller.uid() == 0 {
+                return Ok(());
+            }
+            let message = format!("uid {} may not call {}", caller.uid(), action.method);
+            Err(Error::new(ErrorKind::NotPermitted, message)
+                .cause(match action.policy {
+                    Policy::SeesOthersKeys => "it shows keys and containers of others",
+                    _ => "it changes keys, containers or what requesters get",
+                })
+                .hint("run it as root"))
+        }
+    }
+}
+
+/// The largest call, in bytes, that is read from `caller`.
+#[must_use]
+pub fn largest_call(caller: &Caller) -> usize {
+    if caller.uid() == 0 {
+        MAX_CALL
+    } else {
+        MAX_CALL_UNPRIVILEGED
+    }
+}

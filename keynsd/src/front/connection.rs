@@ -1,0 +1,284 @@
+//! One connection: calls in, one at a time and in order; replies out.
+
+use std::borrow::Cow;
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyns_interfaces::Error;
+use keyns_interfaces::frame::{Bytes, Frame, FrameReader, FrameWriter, MAX_REPLY};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::context::{ConnectionId, Context, Life, Outgoing};
+use super::listener::Limits;
+use super::parameters::Malformed;
+use super::router::{Entry, Handler, Router};
+use super::service::{self, ServiceError};
+use crate::authority::{self, Action, Caller};
+
+/// How often a peer is looked after that has sent more calls while one is running.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow, default)]
+    parameters: Option<&'a RawValue>,
+    #[serde(default)]
+    more: bool,
+    #[serde(default)]
+    oneway: bool,
+    #[serde(default)]
+    upgrade: bool,
+}
+
+/// The connection is over.
+struct Over;
+
+/// How a call ended.
+enum Outcome {
+    Reply(Outgoing),
+    Refused(Error),
+    Unserved(ServiceError),
+}
+
+pub(super) struct Connection<S> {
+    router: Rc<Router<S>>,
+    caller: Rc<Caller>,
+    id: ConnectionId,
+    limits: Rc<Limits>,
+    reader: FrameReader,
+    writer: FrameWriter,
+    life: LifeGuard,
+}
+
+/// Ends the connection's life however its task ends.
+struct LifeGuard(Rc<Life>);
+
+impl Drop for LifeGuard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl<S: 'static> Connection<S> {
+    pub(super) fn new(
+        router: Rc<Router<S>>,
+        socket: UnixStream,
+        caller: Caller,
+        id: ConnectionId,
+        limits: Rc<Limits>,
+    ) -> Self {
+        let socket = Arc::new(socket);
+        Self {
+            router,
+            reader: FrameReader::new(Arc::clone(&socket), authority::largest_call(&caller)),
+            writer: FrameWriter::new(socket),
+            caller: Rc::new(caller),
+            id,
+            limits,
+            life: LifeGuard(Rc::default()),
+        }
+    }
+
+    /// Serves until the peer hangs up, breaks a rule, or is idle for too long.
+    pub(super) async fn serve(mut self) {
+        loop {
+            let frame = match timeout(self.limits.idle, self.reader.next()).await {
+                Ok(Ok(Some(frame))) => frame,
+                Ok(Ok(None)) => return,
+                Ok(Err(error)) => {
+                    tracing::debug!(connection = self.id.0, uid = self.caller.uid(), %error, "closed");
+                    return;
+                }
+                Err(_) => return,
+            };
+            if self.handle(frame).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn handle(&mut self, frame: Frame) -> Result<(), Over> {
+        let Frame { bytes, fds } = frame;
+        // What is not a call cannot be answered. The error would quote it, so it is not logged.
+        let Ok(call) = serde_json::from_slice::<Envelope<'_>>(&bytes) else {
+            tracing::debug!(
+                connection = self.id.0,
+                uid = self.caller.uid(),
+                "no varlink call"
+            );
+            return Err(Over);
+        };
+        let method = call.method.as_ref();
+        let interface = method
+            .rsplit_once('.')
+            .map_or("", |(interface, _)| interface);
+        let outcome = if call.upgrade {
+            Outcome::Unserved(ServiceError::InvalidParameter {
+                parameter: "upgrade".to_owned(),
+            })
+        } else if interface == service::INTERFACE {
+            service::answer(&self.router.info, method, call.parameters)
+                .map_or_else(Outcome::Unserved, Outcome::Reply)
+        } else {
+            let router = Rc::clone(&self.router);
+            match router.find(method) {
+                Some(entry) => self.run(&router, entry, &call, fds).await?,
+                None => Outcome::Unserved(ServiceError::unknown(method)),
+            }
+        };
+        if call.oneway {
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Reply(reply) => self.send(&reply).await,
+            Outcome::Refused(error) => {
+                let frame = service::refusal(interface, &error).ok_or(Over)?;
+                self.send(&Outgoing {
+                    frame,
+                    fds: Vec::new(),
+                })
+                .await
+            }
+            Outcome::Unserved(error) => {
+                let frame = Bytes::encode(&error, MAX_REPLY).ok_or(Over)?;
+                self.send(&Outgoing {
+                    frame,
+                    fds: Vec::new(),
+                })
+                .await
+            }
+        }
+    }
+
+    async fn run(
+        &mut self,
+        router: &Router<S>,
+        entry: &Entry<S>,
+        call: &Envelope<'_>,
+        fds: Vec<std::os::fd::OwnedFd>,
+    ) -> Result<Outcome, Over> {
+        let action = Action {
+            method: entry.name,
+            policy: entry.policy,
+        };
+        if let Err(error) = authority::authorise(&self.caller, action) {
+            return Ok(Outcome::Refused(error));
+        }
+        let state = Rc::clone(&router.state);
+        let context = Context {
+            caller: Rc::clone(&self.caller),
+            connection: self.id,
+            fds,
+            life: Rc::clone(&self.life.0),
+        };
+        let begun = match &entry.handler {
+            Handler::Call(handler) => {
+                handler(state, context, call.parameters).map(|running| (running, false))
+            }
+            Handler::Wait(handler) => {
+                handler(state, context, call.parameters).map(|running| (running, true))
+            }
+            Handler::Stream(_) if !call.more || call.oneway => {
+                return Ok(Outcome::Unserved(ServiceError::ExpectedMore {}));
+            }
+            Handler::Stream(handler) => {
+                let (queue, replies) = mpsc::channel(self.limits.queue);
+                return match handler(state, context, call.parameters, queue) {
+                    Ok(running) => self.stream(running, replies).await,
+                    Err(malformed) => Ok(malformed.into()),
+                };
+            }
+        };
+        let (mut running, only_waits) = match begun {
+            Ok(begun) => begun,
+            Err(malformed) => return Ok(malformed.into()),
+        };
+        // A oneway caller may be gone at once, and rightly so.
+        if call.oneway {
+            return Ok(running.await.map_or_else(Outcome::Refused, Outcome::Reply));
+        }
+        let result = tokio::select! {
+            biased;
+            result = &mut running => result,
+            () = hang_up(&mut self.reader) => {
+                self.life.0.hang_up();
+                if !only_waits {
+                    // Nobody is told, but nothing is left half done.
+                    drop(running.await);
+                }
+                return Err(Over);
+            }
+        };
+        Ok(result.map_or_else(Outcome::Refused, Outcome::Reply))
+    }
+
+    async fn stream(
+        &mut self,
+        mut running: std::pin::Pin<Box<dyn Future<Output = Result<(), Error>>>>,
+        mut replies: mpsc::Receiver<Outgoing>,
+    ) -> Result<Outcome, Over> {
+        let Self {
+            reader,
+            writer,
+            limits,
+            life,
+            ..
+        } = self;
+        let mut gone = pin!(hang_up(reader));
+        let result = loop {
+            tokio::select! {
+                Some(reply) = replies.recv() => send(writer, limits, &reply).await?,
+                result = &mut running => break result,
+                () = &mut gone => {
+                    life.0.hang_up();
+                    return Err(Over);
+                }
+            }
+        };
+        drop(running);
+        // Whoever else holds a sender has lost its stream.
+        replies.close();
+        while let Some(reply) = replies.recv().await {
+            send(writer, limits, &reply).await?;
+        }
+        result.map_or_else(|error| Ok(Outcome::Refused(error)), |()| Err(Over))
+    }
+
+    async fn send(&self, reply: &Outgoing) -> Result<(), Over> {
+        send(&self.writer, &self.limits, reply).await
+    }
+}
+
+impl From<Malformed> for Outcome {
+    fn from(Malformed(parameter): Malformed) -> Self {
+        Self::Unserved(ServiceError::InvalidParameter { parameter })
+    }
+}
+
+/// Sends within the time limit: a peer that does not read is cut off.
+async fn send(writer: &FrameWriter, limits: &Limits, reply: &Outgoing) -> Result<(), Over> {
+    let fds: Vec<_> = reply.fds.iter().map(AsFd::as_fd).collect();
+    match timeout(limits.write, writer.send(&reply.frame, &fds)).await {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(Over),
+    }
+}
+
+/// Waits until the peer hangs up (or breaks the protocol), keeping at most one further call.
+async fn hang_up(reader: &mut FrameReader) {
+    if matches!(reader.ready().await, Ok(true)) {
+        // Nothing more is read before its turn, so the end of the input cannot be seen.
+        while !reader.peer_gone() {
+            sleep(LOOK).await;
+        }
+    }
+}

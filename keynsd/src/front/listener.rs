@@ -1,0 +1,298 @@
+//! The two sockets, and how many connections each may have.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use keyns_interfaces::{Error, ErrorKind};
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::connection::Connection;
+use super::context::ConnectionId;
+use super::router::Router;
+use super::service;
+use crate::authority::{Caller, NoCredentials};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 512;
+
+/// What connections may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections per uid on the main socket.
+    pub per_uid: usize,
+    /// Connections on the main socket.
+    pub total: usize,
+    /// Connections on the admin socket.
+    pub admin: usize,
+    /// A connection without a call for this long is closed.
+    pub idle: Duration,
+    /// A peer that does not take a reply for this long is cut off.
+    pub write: Duration,
+    /// Replies of a stream that wait to be written.
+    pub queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_uid: 64,
+            total: 512,
+            admin: 8,
+            idle: Duration::from_secs(60),
+            write: Duration::from_secs(5),
+            queue: 16,
+        }
+    }
+}
+
+/// The daemon's sockets; their files are removed when this is dropped.
+#[derive(Debug)]
+pub struct Sockets {
+    main: UnixListener,
+    admin: UnixListener,
+    _files: [SocketFile; 2],
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // At worst a stale file stays, which the next start replaces.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Sockets {
+    /// Binds `keynsd` (for everyone) and `admin` (for root) in `directory`, which must exist. Needs
+    /// a tokio runtime.
+    ///
+    /// # Errors
+    /// `AddrInUse` if somebody listens there; else those of socket(2), bind(2), listen(2), chmod(2).
+    pub fn bind(directory: &Path) -> io::Result<Self> {
+        let (main, main_file) = bind_at(&directory.join("keynsd"), 0o666)?;
+        let (admin, admin_file) = bind_at(&directory.join("admin"), 0o600)?;
+        Ok(Self {
+            main,
+            admin,
+            _files: [main_file, admin_file],
+        })
+    }
+}
+
+fn bind_at(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => std::fs::remove_file(path)?,
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // bind(2) gives the file the socket's mode (less the umask), so it is never wider than this.
+    fchmod(&socket, Mode::from_raw_mode(mode))?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let file = SocketFile(path.to_owned());
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listen(&socket, BACKLOG)?;
+    let listener = UnixListener::from_std(OwnedFd::into(socket))?;
+    Ok((listener, file))
+}
+
+/// Raises the soft limit of open descriptors to the hard one; returns it. A connection takes two.
+///
+/// # Errors
+/// Those of setrlimit(2).
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Serves both sockets on the current `LocalSet`. Dropping the future closes every connection.
+pub async fn serve<S: 'static>(
+    router: Rc<Router<S>>,
+    sockets: Sockets,
+    limits: Limits,
+) -> Infallible {
+    let limits = Rc::new(limits);
+    let next = Rc::new(Cell::new(1));
+    let main = Door {
+        admin: false,
+        accounts: Rc::new(Accounts::new(limits.total, limits.per_uid)),
+        router: Rc::clone(&router),
+        limits: Rc::clone(&limits),
+        next: Rc::clone(&next),
+    };
+    let admin = Door {
+        admin: true,
+        accounts: Rc::new(Accounts::new(limits.admin, limits.admin)),
+        router,
+        limits,
+        next,
+    };
+    tokio::select! {
+        never = main.open(&sockets.main) => never,
+        never = admin.open(&sockets.admin) => never,
+    }
+}
+
+struct Door<S> {
+    admin: bool,
+    accounts: Rc<Accounts>,
+    router: Rc<Router<S>>,
+    limits: Rc<Limits>,
+    next: Rc<Cell<u64>>,
+}
+
+impl<S: 'static> Door<S> {
+    async fn open(&self, listener: &UnixListener) -> Infallible {
+        let mut connections = JoinSet::new();
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, _)) => {
+                        pause = Duration::ZERO;
+                        if let Some(task) = self.admit(socket) {
+                            connections.spawn_local(task);
+                        }
+                    }
+                    Err(error) => {
+                        // The connection that failed may be first in line again at once (EMFILE).
+                        if pause.is_zero() {
+                            tracing::warn!(%error, "cannot accept a connection");
+                        }
+                        pause = (pause * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+                        sleep(pause).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    /// Takes a connection in, or tells it why not.
+    fn admit(&self, socket: UnixStream) -> Option<impl Future<Output = ()> + use<S>> {
+        let refused = match Caller::of(socket.as_fd()) {
+            Err(error) => no_credentials(&error),
+            Ok(caller) if self.admin && caller.uid() != 0 => not_root(&caller),
+            Ok(caller) => match Accounts::open(&self.accounts, caller.uid()) {
+                Ok(slot) => {
+                    let id = ConnectionId(self.next.replace(self.next.get() + 1));
+                    let connection = Connection::new(
+                        Rc::clone(&self.router),
+                        socket,
+                        caller,
+                        id,
+                        Rc::clone(&self.limits),
+                    );
+                    return Some(async move {
+                        connection.serve().await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => error,
+            },
+        };
+        if let Some(frame) = service::refusal("org.keyns.Manager", &refused) {
+            // It fits into the empty socket buffer; a peer that cannot take it just sees the end.
+            let _ = socket.try_write(&frame);
+        }
+        None
+    }
+}
+
+fn no_credentials(error: &NoCredentials) -> Error {
+    Error::new(ErrorKind::NotPermitted, "cannot tell who connects").cause(error.to_string())
+}
+
+fn not_root(caller: &Caller) -> Error {
+    let message = format!("uid {} may not use the admin socket", caller.uid());
+    Error::new(ErrorKind::NotPermitted, message).hint("run it as root")
+}
+
+/// Connections open, by uid.
+struct Accounts {
+    total: usize,
+    per_uid: usize,
+    open: RefCell<HashMap<u32, usize>>,
+    sum: Cell<usize>,
+}
+
+/// A connection's place; given back when dropped.
+struct Slot {
+    accounts: Rc<Accounts>,
+    uid: u32,
+}
+
+impl Accounts {
+    fn new(total: usize, per_uid: usize) -> Self {
+        Self {
+            total,
+            per_uid,
+            open: RefCell::default(),
+            sum: Cell::new(0),
+        }
+    }
+
+    fn open(accounts: &Rc<Self>, uid: u32) -> Result<Slot, Error> {
+        let mut open = accounts.open.borrow_mut();
+        let mine = open.get(&uid).copied().unwrap_or(0);
+        let full = |message: String, limit: usize| {
+            Error::new(ErrorKind::LimitReached, message)
+                .cause(format!("at most {limit} are allowed"))
+                .hint("close connections that are not needed; root can use the admin socket")
+        };
+        if accounts.sum.get() >= accounts.total {
+            return Err(full(
+                "keynsd has too many connections".to_owned(),
+                accounts.total,
+            ));
+        }
+        if mine >= accounts.per_uid {
+            return Err(full(
+                format!("uid {uid} has too many connections"),
+                accounts.per_uid,
+            ));
+        }
+        open.insert(uid, mine + 1);
+        accounts.sum.set(accounts.sum.get() + 1);
+        Ok(Slot {
+            accounts: Rc::clone(accounts),
+            uid,
+        })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.accounts.open.borrow_mut();
+        self.accounts
+            .sum
+            .set(self.accounts.sum.get().saturating_sub(1));
+        match open.get_mut(&self.uid) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                open.remove(&self.uid);
+            }
+        }
+    }
+}
