@@ -2,6 +2,33 @@
 //!
 //! Types, descriptions and payloads are bytes: the kernel gives them no encoding. Every function
 //! acts with the possession and the ids of the *calling thread*.
+//!
+//! | keyctl operation | function |
+//! |---|---|
+//! | 0 GET_KEYRING_ID | [`get_keyring_id`] |
+//! | 1 JOIN_SESSION_KEYRING | [`join_session_keyring`] |
+//! | 2 UPDATE | [`update`] |
+//! | 3 REVOKE | [`revoke`] |
+//! | 4 CHOWN | [`chown`] |
+//! | 5 SETPERM | [`set_perm`] |
+//! | 6 DESCRIBE | [`describe`] |
+//! | 7 CLEAR | [`clear`] |
+//! | 8 LINK, 9 UNLINK | [`link`], [`unlink`] |
+//! | 10 SEARCH | [`search`] |
+//! | 11 READ | [`read_secret`], [`read`], [`read_keyring`] |
+//! | 12 INSTANTIATE, 20 INSTANTIATE_IOV | [`instantiate`], [`instantiate_iov`] |
+//! | 13 NEGATE, 19 REJECT | [`negate`], [`reject`] |
+//! | 14 SET_REQKEY_KEYRING | [`set_reqkey_keyring`] |
+//! | 15 SET_TIMEOUT | [`set_timeout`] |
+//! | 16 ASSUME_AUTHORITY | [`assume_authority`] |
+//! | 17 GET_SECURITY | [`get_security`] |
+//! | 18 SESSION_TO_PARENT | [`session_to_parent`] |
+//! | 21 INVALIDATE | [`invalidate`] |
+//! | 22 GET_PERSISTENT | [`get_persistent`] |
+//! | 23 DH_COMPUTE, 24–28 PKEY_* | [`key_crypto`](crate::key_crypto) |
+//! | 29 RESTRICT_KEYRING | [`restrict_keyring`] |
+//! | 30 MOVE | [`move_key`] |
+//! | 31 CAPABILITIES | [`capabilities`] |
 
 #![allow(unsafe_code)]
 
@@ -10,9 +37,12 @@ use std::io;
 use std::ptr;
 
 use crate::call::check;
+use crate::secret::SecretBytes;
 use crate::serial::KeySerial;
 
-/// The largest payload `add_key(2)` and `KEYCTL_UPDATE` take: 1 MiB − 1 byte (`keyctl.c`).
+/// The largest payload `add_key(2)` and `KEYCTL_INSTANTIATE` take: 1 MiB − 1 byte (`keyctl.c`).
+///
+/// Types have limits of their own, `user` and `logon` for instance 32767 bytes.
 pub const MAX_PAYLOAD: usize = 1024 * 1024 - 1;
 /// The largest description the kernel accepts, without its NUL (`KEY_MAX_DESC_SIZE` is 4096).
 pub const MAX_DESCRIPTION: usize = 4095;
@@ -101,7 +131,11 @@ pub fn add_key(
     payload: &[u8],
     keyring: KeySerial,
 ) -> io::Result<KeySerial> {
-    let data = if payload.is_empty() { ptr::null() } else { payload.as_ptr() };
+    let data = if payload.is_empty() {
+        ptr::null()
+    } else {
+        payload.as_ptr()
+    };
     // Safety: both strings end in NUL, `data` is null or points to `payload.len()` bytes.
     check(unsafe {
         libc::syscall(
@@ -151,8 +185,17 @@ pub fn join_session_keyring(name: Option<&CStr>) -> io::Result<KeySerial> {
 }
 
 /// Replaces a key's payload (`KEYCTL_UPDATE`); needs WRITE.
+///
+/// # Errors
+/// `EINVAL` for more than one page (`keyctl_update_key`), 4096 bytes on most machines, whatever
+/// the type accepts: a longer payload is replaced by [`add_key`] with the same type and description.
+/// Else `EACCES`, `EDQUOT`, `EKEYEXPIRED`, `EKEYREVOKED`, `ENOKEY`, `EOPNOTSUPP`.
 pub fn update(key: KeySerial, payload: &[u8]) -> io::Result<()> {
-    let data = if payload.is_empty() { 0 } else { payload.as_ptr() as usize };
+    let data = if payload.is_empty() {
+        0
+    } else {
+        payload.as_ptr() as usize
+    };
     keyctl(Op::Update, arg(key), data, payload.len(), 0).map(drop)
 }
 
@@ -213,7 +256,27 @@ pub fn search(
     .map(serial)
 }
 
-/// Reads a payload (`KEYCTL_READ`); needs READ or possession.
+/// Reads a payload (`KEYCTL_READ`) into memory that is wiped; needs READ or possession.
+///
+/// # Errors
+/// `EACCES`, `EOPNOTSUPP` (type that cannot be read), `EKEYEXPIRED`, `EKEYREVOKED`, `ENOKEY`, or
+/// the error a negative key was rejected with.
+pub fn read_secret(key: KeySerial) -> io::Result<SecretBytes> {
+    // The length first: a buffer that had to grow would leave a copy of the payload behind.
+    let mut size = keyctl(Op::Read, arg(key), 0, 0, 0)? as usize;
+    loop {
+        let mut buffer = SecretBytes::zeroed(size);
+        let target = buffer.as_mut_slice().as_mut_ptr() as usize;
+        let length = keyctl(Op::Read, arg(key), target, size, 0)? as usize;
+        if length <= size {
+            return Ok(buffer.truncated(length));
+        }
+        // Updated in between.
+        size = length;
+    }
+}
+
+/// Reads a payload that is no secret, such as the serials in a keyring; see [`read_secret`].
 pub fn read(key: KeySerial) -> io::Result<Vec<u8>> {
     growing(512, |p, n| keyctl(Op::Read, arg(key), p, n, 0))
 }
@@ -222,13 +285,27 @@ pub fn read(key: KeySerial) -> io::Result<Vec<u8>> {
 pub fn read_keyring(keyring: KeySerial) -> io::Result<Vec<KeySerial>> {
     let bytes = read(keyring)?;
     let (serials, _) = bytes.as_chunks::<4>();
-    Ok(serials.iter().map(|b| KeySerial::new(i32::from_ne_bytes(*b))).collect())
+    Ok(serials
+        .iter()
+        .map(|b| KeySerial::new(i32::from_ne_bytes(*b)))
+        .collect())
 }
 
 /// Gives a key under construction its payload (`KEYCTL_INSTANTIATE`); needs assumed authority.
 pub fn instantiate(key: KeySerial, payload: &[u8], destination: KeySerial) -> io::Result<()> {
-    let data = if payload.is_empty() { 0 } else { payload.as_ptr() as usize };
-    keyctl(Op::Instantiate, arg(key), data, payload.len(), arg(destination)).map(drop)
+    let data = if payload.is_empty() {
+        0
+    } else {
+        payload.as_ptr() as usize
+    };
+    keyctl(
+        Op::Instantiate,
+        arg(key),
+        data,
+        payload.len(),
+        arg(destination),
+    )
+    .map(drop)
 }
 
 /// Same from several pieces (`KEYCTL_INSTANTIATE_IOV`).
@@ -254,13 +331,15 @@ pub fn negate(key: KeySerial, timeout: u32, destination: KeySerial) -> io::Resul
 }
 
 /// Same with an error of the answerer's choice (`KEYCTL_REJECT`).
-pub fn reject(
-    key: KeySerial,
-    timeout: u32,
-    errno: i32,
-    destination: KeySerial,
-) -> io::Result<()> {
-    keyctl(Op::Reject, arg(key), timeout as usize, errno as usize, arg(destination)).map(drop)
+pub fn reject(key: KeySerial, timeout: u32, errno: i32, destination: KeySerial) -> io::Result<()> {
+    keyctl(
+        Op::Reject,
+        arg(key),
+        timeout as usize,
+        errno as usize,
+        arg(destination),
+    )
+    .map(drop)
 }
 
 /// Chooses where `request_key(2)` without destination links (`KEYCTL_SET_REQKEY_KEYRING`).
@@ -301,7 +380,14 @@ pub fn invalidate(key: KeySerial) -> io::Result<()> {
 
 /// Links the persistent keyring of `uid` (`None`: the caller's) into `keyring`.
 pub fn get_persistent(uid: Option<u32>, keyring: KeySerial) -> io::Result<KeySerial> {
-    keyctl(Op::GetPersistent, uid.unwrap_or(u32::MAX) as usize, arg(keyring), 0, 0).map(serial)
+    keyctl(
+        Op::GetPersistent,
+        uid.unwrap_or(u32::MAX) as usize,
+        arg(keyring),
+        0,
+        0,
+    )
+    .map(serial)
 }
 
 /// Restricts what may be linked into a keyring (`KEYCTL_RESTRICT_KEYRING`); needs SETATTR.
@@ -310,16 +396,18 @@ pub fn restrict_keyring(
     type_: Option<&CStr>,
     restriction: Option<&CStr>,
 ) -> io::Result<()> {
-    keyctl(Op::RestrictKeyring, arg(keyring), pointer(type_), pointer(restriction), 0).map(drop)
+    keyctl(
+        Op::RestrictKeyring,
+        arg(keyring),
+        pointer(type_),
+        pointer(restriction),
+        0,
+    )
+    .map(drop)
 }
 
 /// Moves a link from one keyring to another atomically (`KEYCTL_MOVE`).
-pub fn move_key(
-    key: KeySerial,
-    from: KeySerial,
-    to: KeySerial,
-    flags: u32,
-) -> io::Result<()> {
+pub fn move_key(key: KeySerial, from: KeySerial, to: KeySerial, flags: u32) -> io::Result<()> {
     keyctl(Op::Move, arg(key), arg(from), arg(to), flags as usize).map(drop)
 }
 

@@ -1,0 +1,103 @@
+//! The file system ids of the calling *thread*, by which the kernel judges ownership of keys.
+//!
+//! The C library's `setuid` family changes every thread of the process; these are the raw calls,
+//! which change the caller alone. They never report failure, so the result is read back.
+
+#![allow(unsafe_code)]
+
+use std::io;
+
+/// Sets the file system uid of the calling thread (`setfsuid(2)`); only the thread is affected.
+///
+/// # Errors
+/// `EPERM` if the id is not what was asked for afterwards: without `CAP_SETUID` it has to be one of
+/// the thread's own, and it has to be mapped in its user namespace. `EINVAL` for 4294967295.
+pub fn set_fsuid(uid: u32) -> io::Result<()> {
+    set(libc::SYS_setfsuid, uid)
+}
+
+/// Sets the file system gid of the calling thread (`setfsgid(2)`); only the thread is affected.
+///
+/// # Errors
+/// As for [`set_fsuid`], with `CAP_SETGID`.
+pub fn set_fsgid(gid: u32) -> io::Result<()> {
+    set(libc::SYS_setfsgid, gid)
+}
+
+/// The file system uid of the calling thread.
+#[must_use]
+pub fn fsuid() -> u32 {
+    exchange(libc::SYS_setfsuid, u32::MAX)
+}
+
+/// The file system gid of the calling thread.
+#[must_use]
+pub fn fsgid() -> u32 {
+    exchange(libc::SYS_setfsgid, u32::MAX)
+}
+
+fn set(call: libc::c_long, id: u32) -> io::Result<()> {
+    // −1 is never valid, which is also what makes it good for reading.
+    if id == u32::MAX {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    exchange(call, id);
+    if exchange(call, u32::MAX) == id {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    }
+}
+
+/// Returns the id before the call.
+fn exchange(call: libc::c_long, id: u32) -> u32 {
+    // Safety: both calls take one number, touch no memory of this process and cannot fail.
+    unsafe { libc::syscall(call, id) as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_change_for_one_thread_only_and_can_be_taken_back() {
+        assert_eq!(fsuid(), 0, "run as root");
+        std::thread::spawn(|| {
+            set_fsuid(61_234).unwrap();
+            set_fsgid(61_235).unwrap();
+            assert_eq!((fsuid(), fsgid()), (61_234, 61_235));
+            set_fsuid(0).unwrap();
+            assert_eq!(fsuid(), 0);
+        })
+        .join()
+        .unwrap();
+        assert_eq!((fsuid(), fsgid()), (0, 0));
+    }
+
+    #[test]
+    fn large_ids_are_not_mistaken_for_errors() {
+        std::thread::spawn(|| {
+            set_fsuid(u32::MAX - 1).unwrap();
+            assert_eq!(fsuid(), u32::MAX - 1);
+            assert_eq!(
+                set_fsuid(u32::MAX).unwrap_err().raw_os_error(),
+                Some(libc::EINVAL)
+            );
+            assert_eq!(fsuid(), u32::MAX - 1);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn an_id_that_is_not_allowed_is_an_error_not_a_silent_success() {
+        std::thread::spawn(|| {
+            // Safety: raw calls, so that only this thread loses its privilege.
+            unsafe { libc::syscall(libc::SYS_setresuid, 61_234, 61_234, 61_234) };
+            assert_eq!(fsuid(), 61_234);
+            assert_eq!(set_fsuid(0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        })
+        .join()
+        .unwrap();
+    }
+}
