@@ -1,0 +1,365 @@
+//! How many requests may wait, and how fast they may come.
+//!
+//! Every pending request holds a process of the host outside the container's cgroup and one of the
+//! kernel's 512 workers, so a container could stop the whole machine by asking. What is over a
+//! limit is rejected at once with `EAGAIN`.
+//!
+//! The totals are the sum of what every container gets by default and what rules allow beyond that:
+//! whoever raises the limits of one container does not take room away from the others.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use keyns::engine::ContainerId;
+use tokio::time::Instant;
+
+use super::rules::{DEFAULT_PENDING, DEFAULT_RATE, RuleBook, StoredRule};
+
+/// Pending requests of all containers together, before rules raise it.
+pub const TOTAL_PENDING: u32 = 64;
+/// The most that rules may raise it to; 128 of the kernel's 512 workers stay for the host.
+pub const MAX_TOTAL_PENDING: u32 = 384;
+/// Pending requests of one kernel uid in one container, before rules raise it.
+pub const UID_PENDING: u32 = 8;
+/// Requests per second of all containers together, before rules raise it.
+pub const TOTAL_RATE: u32 = 100;
+
+/// Which limit stopped a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Too many wait, in all.
+    Total,
+    /// Too many of the container wait.
+    Container,
+    /// Too many under the rule wait.
+    Rule,
+    /// Too many of the uid wait.
+    Uid,
+    /// They come too fast.
+    Rate,
+    /// All containers together ask too fast.
+    TotalRate,
+}
+
+impl Over {
+    /// What is exceeded, for the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "pending requests of all containers",
+            Self::Container => "pending requests of the container",
+            Self::Rule => "pending requests of the rule",
+            Self::Uid => "pending requests of the uid",
+            Self::Rate => "requests per second of the rule",
+            Self::TotalRate => "requests per second of all containers",
+        }
+    }
+}
+
+/// What sets the pace of a request: its rule, or its container where no rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Rule(u64),
+    Unruled(ContainerId),
+}
+
+/// What one request may count against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    source: Source,
+    rate: u32,
+    burst: u32,
+    rule_pending: u32,
+    container_pending: u32,
+    uid_pending: u32,
+}
+
+impl Quota {
+    /// The limits for a request from the first container of `lineage` under `rule`.
+    pub fn of(rule: Option<&StoredRule>, lineage: &[ContainerId], rules: &RuleBook) -> Self {
+        let container_pending = rules.most_pending(lineage.iter().copied());
+        match rule {
+            Some(rule) => Self {
+                source: Source::Rule(rule.id),
+                rate: rule.rate,
+                burst: rule.burst,
+                rule_pending: rule.pending,
+                container_pending,
+                // Half of what the rule allows, so that one uid never takes everything.
+                uid_pending: UID_PENDING.max(rule.pending / 2),
+            },
+            None => Self {
+                source: Source::Unruled(lineage.first().copied().unwrap_or(ContainerId(0))),
+                rate: DEFAULT_RATE,
+                burst: DEFAULT_RATE.saturating_mul(2),
+                rule_pending: DEFAULT_PENDING,
+                container_pending,
+                uid_pending: UID_PENDING,
+            },
+        }
+    }
+}
+
+/// A request that was let in; handed back when it ends.
+#[derive(Debug)]
+#[must_use = "the request counts as pending until this is released"]
+pub struct Permit {
+    source: Source,
+    container: ContainerId,
+    uid: u32,
+}
+
+/// A token bucket, kept as the time at which it would be full (GCRA): no floating point, no timer.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    full_at: Instant,
+}
+
+impl Bucket {
+    /// Takes one token if there is one; `burst` is the size of the bucket.
+    fn take(&mut self, now: Instant, rate: u32, burst: u32) -> bool {
+        let interval = Duration::from_secs(1) / rate.max(1);
+        let full_at = self.full_at.max(now) + interval;
+        if full_at.duration_since(now) > interval * burst.max(1) {
+            return false;
+        }
+        self.full_at = full_at;
+        true
+    }
+}
+
+/// The counters behind the limits.
+#[derive(Debug, Default)]
+pub struct Limits {
+    total: u32,
+    sources: HashMap<Source, u32>,
+    containers: HashMap<ContainerId, u32>,
+    uids: HashMap<(ContainerId, u32), u32>,
+    buckets: HashMap<Source, Bucket>,
+    everyone: Option<Bucket>,
+    /// What rules allow beyond the defaults; see [`Limits::follow`].
+    extra_pending: u32,
+    extra_rate: u32,
+}
+
+impl Limits {
+    /// Recomputes the totals after the rules changed, and forgets rules that are gone.
+    pub fn follow(&mut self, rules: &RuleBook) {
+        let beyond = |value: u32, default: u32| value.saturating_sub(default);
+        self.extra_pending = rules
+            .all()
+            .map(|r| beyond(r.pending, DEFAULT_PENDING))
+            .fold(0, u32::saturating_add);
+        self.extra_rate = rules
+            .all()
+            .map(|r| beyond(r.rate, DEFAULT_RATE))
+            .fold(0, u32::saturating_add);
+        self.buckets.retain(|source, _| match source {
+            Source::Rule(id) => rules.all().any(|r| r.id == *id),
+            Source::Unruled(_) => true,
+        });
+    }
+
+    /// Forgets the pace of a container that is gone.
+    pub fn forget(&mut self, container: ContainerId) {
+        self.buckets.remove(&Source::Unruled(container));
+    }
+
+    /// Requests pending now.
+    #[must_use]
+    pub fn pending(&self) -> u32 {
+        self.total
+    }
+
+    /// Lets a request in, or names the limit it is over. A refused request takes nothing from any
+    /// bucket, so a flood does not lengthen its own punishment.
+    ///
+    /// # Errors
+    /// The first limit that is reached.
+    pub fn admit(
+        &mut self,
+        quota: Quota,
+        container: ContainerId,
+        uid: u32,
+        now: Instant,
+    ) -> Result<Permit, Over> {
+        let source = quota.source;
+        let count = |n: Option<&u32>| n.copied().unwrap_or(0);
+        if self.total
+            >= TOTAL_PENDING
+                .saturating_add(self.extra_pending)
+                .min(MAX_TOTAL_PENDING)
+        {
+            return Err(Over::Total);
+        }
+        if count(self.containers.get(&container)) >= quota.container_pending {
+            return Err(Over::Container);
+        }
+        if count(self.sources.get(&source)) >= quota.rule_pending {
+            return Err(Over::Rule);
+        }
+        if count(self.uids.get(&(container, uid))) >= quota.uid_pending {
+            return Err(Over::Uid);
+        }
+        let total_rate = TOTAL_RATE.saturating_add(self.extra_rate);
+        let mut everyone = self.everyone.unwrap_or(Bucket { full_at: now });
+        if !everyone.take(now, total_rate, total_rate.saturating_mul(2)) {
+            return Err(Over::TotalRate);
+        }
+        let bucket = self
+            .buckets
+            .entry(source)
+            .or_insert(Bucket { full_at: now });
+        if !bucket.take(now, quota.rate, quota.burst) {
+            return Err(Over::Rate);
+        }
+        self.everyone = Some(everyone);
+        self.total += 1;
+        *self.sources.entry(source).or_default() += 1;
+        *self.containers.entry(container).or_default() += 1;
+        *self.uids.entry((container, uid)).or_default() += 1;
+        Ok(Permit {
+            source,
+            container,
+            uid,
+        })
+    }
+
+    /// Counts a request as ended.
+    // By value, although nothing is moved out: a permit is given back once.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn release(&mut self, permit: Permit) {
+        self.total = self.total.saturating_sub(1);
+        drop_one(&mut self.sources, permit.source);
+        drop_one(&mut self.containers, permit.container);
+        drop_one(&mut self.uids, (permit.container, permit.uid));
+    }
+}
+
+fn drop_one<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::RuleSpec;
+    use super::*;
+    use keyns_interfaces::upcalls::Target;
+
+    const WEB: ContainerId = ContainerId(1);
+    const DB: ContainerId = ContainerId(2);
+
+    fn rules(container: ContainerId, rate: u32, pending: u32) -> RuleBook {
+        let mut book = RuleBook::default();
+        let queue = Target::Queue("q".into());
+        let spec = RuleSpec::new("*".into(), queue, None, Some(rate), None, Some(pending));
+        book.set(container, spec.unwrap()).unwrap();
+        book
+    }
+
+    fn quota(book: &RuleBook, container: ContainerId) -> Quota {
+        Quota::of(book.find([container], b"user"), &[container], book)
+    }
+
+    /// Lets in as many as possible, `uids` taking turns.
+    fn fill(
+        limits: &mut Limits,
+        quota: Quota,
+        container: ContainerId,
+        uids: u32,
+    ) -> (Vec<Permit>, Over) {
+        let mut permits = Vec::new();
+        loop {
+            let uid = u32::try_from(permits.len()).unwrap() % uids;
+            match limits.admit(quota, container, uid, Instant::now()) {
+                Ok(permit) => permits.push(permit),
+                Err(over) => return (permits, over),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_uid_gets_8_and_a_container_16_by_default() {
+        let book = rules(WEB, 1000, DEFAULT_PENDING);
+        let mut limits = Limits::default();
+        limits.follow(&book);
+        let (one, over) = fill(&mut limits, quota(&book, WEB), WEB, 1);
+        assert_eq!((one.len(), over), (8, Over::Uid));
+        one.into_iter().for_each(|p| limits.release(p));
+        assert_eq!(limits.pending(), 0);
+        let (many, over) = fill(&mut limits, quota(&book, WEB), WEB, 100);
+        assert_eq!((many.len(), over), (16, Over::Container));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_raised_container_leaves_the_others_their_share() {
+        let book = rules(WEB, 10_000, 256);
+        let mut limits = Limits::default();
+        limits.follow(&book);
+        let (web, over) = fill(&mut limits, quota(&book, WEB), WEB, 2);
+        assert_eq!((web.len(), over), (256, Over::Container));
+        let (db, _) = fill(&mut limits, quota(&book, DB), DB, 100);
+        assert_eq!(db.len(), 16);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_containers_together_get_64_by_default() {
+        let mut limits = Limits::default();
+        let book = RuleBook::default();
+        let mut total = 0;
+        for id in 0..5 {
+            let id = ContainerId(id);
+            total += fill(&mut limits, quota(&book, id), id, 100).0.len();
+        }
+        assert_eq!(total, 64);
+        let refused = limits.admit(quota(&book, WEB), WEB, 0, Instant::now());
+        assert_eq!(refused.unwrap_err(), Over::Total);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bucket_gives_its_burst_and_then_the_rate() {
+        let book = rules(WEB, 20, 256);
+        let mut limits = Limits::default();
+        limits.follow(&book);
+        let quota = quota(&book, WEB);
+        let ask = |limits: &mut Limits| {
+            let permit = limits.admit(quota, WEB, 0, Instant::now());
+            permit.map(|p| limits.release(p))
+        };
+        for _ in 0..40 {
+            ask(&mut limits).unwrap();
+        }
+        assert_eq!(ask(&mut limits), Err(Over::Rate));
+        tokio::time::advance(Duration::from_millis(49)).await;
+        assert_eq!(ask(&mut limits), Err(Over::Rate));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        ask(&mut limits).unwrap();
+        assert_eq!(ask(&mut limits), Err(Over::Rate));
+        // Never more than the burst, however long nobody asked.
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        for _ in 0..40 {
+            ask(&mut limits).unwrap();
+        }
+        assert_eq!(ask(&mut limits), Err(Over::Rate));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nested_containers_share_the_pace_of_the_ancestors_rule() {
+        let book = rules(WEB, 1, 256);
+        let mut limits = Limits::default();
+        limits.follow(&book);
+        for (id, expected) in [(10, true), (11, true), (12, false)] {
+            let nested = ContainerId(id);
+            let quota = Quota::of(book.find([nested, WEB], b"user"), &[nested, WEB], &book);
+            assert_eq!(
+                limits.admit(quota, nested, 0, Instant::now()).is_ok(),
+                expected
+            );
+        }
+    }
+}
