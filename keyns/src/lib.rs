@@ -27,6 +27,7 @@ pub mod feature;
 pub mod mask;
 pub mod name;
 pub mod rights;
+pub mod routing;
 pub mod serial;
 pub mod spec;
 pub mod subject;

@@ -1,0 +1,392 @@
+//! The writer's side of the routing table that `keyns-upcall` reads.
+//!
+//! An entry says that a pinned namespace belongs to a container of this instance and which socket
+//! answers for it. It must be published before the first process of the container runs, or a
+//! request of that process would be taken for one of the host, and withdrawn after the last one is
+//! gone and before the pin is, because only the pin keeps the inode from being used again. A daemon
+//! that died leaves its entries: its containers live on, and their requests wait for the next one.
+//!
+//! Format and file names are those of [`keyns_sys::routing_entry`].
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use keyns_sys::routing_entry::{DIRECTORY, MalformedEntry, RoutingEntry, RoutingKey};
+use keyns_sys::routing_entry::{MAX_ENTRY, is_entry_name};
+
+/// Why the table could not be changed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingError {
+    /// The directory is not what `keyns-upcall` may rely on.
+    #[error("{path} must be a directory of mode 0700 that belongs to root, but {found}")]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// The entry cannot be written in the format of the table.
+    #[error("the entry for container {container} cannot be published: {flaw}")]
+    Malformed {
+        /// The container the entry is for.
+        container: u64,
+        /// The field that is wrong.
+        flaw: MalformedEntry,
+    },
+    /// Another instance or container owns the entry.
+    #[error("{path} belongs to another container")]
+    Owned {
+        /// The entry.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried, a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RoutingError {
+    let path = path.to_path_buf();
+    move |source| RoutingError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// One file of the table as [`RoutingTable::entries`] found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The name of the file.
+    pub name: String,
+    /// Its content; an entry that cannot be read still makes `keyns-upcall` reject.
+    pub content: Result<RoutingEntry, MalformedEntry>,
+}
+
+/// A directory of routing entries.
+#[derive(Debug)]
+pub struct RoutingTable {
+    directory: PathBuf,
+}
+
+impl RoutingTable {
+    /// Opens the table, making the directory (0700) and its parent (0755) if they do not exist.
+    ///
+    /// `keyns-upcall` reads [`DIRECTORY`] and no other; elsewhere the table is of use to tests only.
+    ///
+    /// # Errors
+    /// [`RoutingError::Unsafe`] when the directory is a symbolic link, of another owner or mode.
+    pub fn open(directory: &Path) -> Result<Self, RoutingError> {
+        if let Some(parent) = directory.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(parent)
+                .map_err(failed("make", parent))?;
+        }
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("make", directory)(e));
+            }
+            _ => {}
+        }
+        let found = fs::symlink_metadata(directory).map_err(failed("look at", directory))?;
+        let own = rustix::process::geteuid().as_raw();
+        let flaw = if !found.is_dir() {
+            Some("it is no directory".to_owned())
+        } else if found.uid() != own {
+            Some(format!("it belongs to uid {}", found.uid()))
+        } else if found.mode() & 0o777 != 0o700 {
+            Some(format!("its mode is {:04o}", found.mode() & 0o7777))
+        } else {
+            None
+        };
+        match flaw {
+            Some(found) => Err(RoutingError::Unsafe {
+                path: directory.into(),
+                found,
+            }),
+            None => Ok(Self {
+                directory: directory.into(),
+            }),
+        }
+    }
+
+    /// Publishes an entry; publishing the same again changes nothing.
+    ///
+    /// # Errors
+    /// [`RoutingError::Owned`] when the name is taken by another container,
+    /// [`RoutingError::Malformed`] when a field does not fit the format.
+    pub fn publish(&self, key: &RoutingKey, entry: &RoutingEntry) -> Result<(), RoutingError> {
+        let malformed = |flaw| RoutingError::Malformed {
+            container: entry.container,
+            flaw,
+        };
+        let named = match key {
+            RoutingKey::Cgroup(path) => Some(path),
+            RoutingKey::Pid(_) | RoutingKey::User(_) => None,
+        };
+        if named != entry.cgroup.as_ref() {
+            return Err(malformed(MalformedEntry("cgroup")));
+        }
+        let text = entry.encode().map_err(malformed)?;
+        let path = self.directory.join(key.file_name());
+        if self.is_foreign(&path, entry)? {
+            return Err(RoutingError::Owned { path });
+        }
+        let temporary = self.directory.join(temporary_name());
+        let written = write_new(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(|e| {
+            // Left behind it would only be an ignored name.
+            let _ = fs::remove_file(&temporary);
+            failed("write", &path)(e)
+        })
+    }
+
+    /// Removes the entry of one namespace if it belongs to this container; absent is fine.
+    ///
+    /// # Errors
+    /// [`RoutingError::Owned`] when it is another container's.
+    pub fn withdraw(&self, key: &RoutingKey, entry: &RoutingEntry) -> Result<(), RoutingError> {
+        let path = self.directory.join(key.file_name());
+        if self.is_foreign(&path, entry)? {
+            return Err(RoutingError::Owned { path });
+        }
+        remove(&path)
+    }
+
+    /// Removes every entry of one container and returns how many there were.
+    ///
+    /// # Errors
+    /// The first failure; what was removed before stays removed.
+    pub fn withdraw_container(
+        &self,
+        instance: &str,
+        container: u64,
+    ) -> Result<usize, RoutingError> {
+        self.withdraw_where(|e| e.instance == instance && e.container == container)
+    }
+
+    /// Removes every entry of an instance, whose containers are known to be gone.
+    ///
+    /// # Errors
+    /// As [`withdraw_container`](Self::withdraw_container).
+    pub fn withdraw_instance(&self, instance: &str) -> Result<usize, RoutingError> {
+        self.withdraw_where(|e| e.instance == instance)
+    }
+
+    fn withdraw_where(
+        &self,
+        is_meant: impl Fn(&RoutingEntry) -> bool,
+    ) -> Result<usize, RoutingError> {
+        let mut count = 0;
+        for listed in self.entries()? {
+            if listed.content.as_ref().is_ok_and(&is_meant) {
+                remove(&self.directory.join(&listed.name))?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// All entries, sorted by name.
+    ///
+    /// # Errors
+    /// [`RoutingError::Io`]; an entry that vanishes meanwhile is left out.
+    pub fn entries(&self) -> Result<Vec<Listed>, RoutingError> {
+        let mut listed = Vec::new();
+        let directory = &self.directory;
+        for found in fs::read_dir(directory).map_err(failed("read", directory))? {
+            let found = found.map_err(failed("read", directory))?;
+            let Some(name) = found.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
+            if !is_entry_name(&name) {
+                continue;
+            }
+            if let Some(content) = read(&found.path())? {
+                listed.push(Listed { name, content });
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn is_foreign(&self, path: &Path, entry: &RoutingEntry) -> Result<bool, RoutingError> {
+        Ok(match read(path)? {
+            Some(Ok(there)) => {
+                there.instance != entry.instance || there.container != entry.container
+            }
+            // Whoever may write here may also mend a file that nobody can read.
+            Some(Err(_)) | None => false,
+        })
+    }
+}
+
+type Content = Result<RoutingEntry, MalformedEntry>;
+
+fn read(path: &Path) -> Result<Option<Content>, RoutingError> {
+    match fs::read(path) {
+        Ok(text) if text.len() > MAX_ENTRY => Ok(Some(Err(MalformedEntry("size")))),
+        Ok(text) => Ok(Some(RoutingEntry::decode(&text))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("read", path)(e)),
+    }
+}
+
+fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text)
+}
+
+fn remove(path: &Path) -> Result<(), RoutingError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Unique among threads and living processes; begins with a dot, so that no reader looks at it.
+fn temporary_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(".{}-{count}.new", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn entry(instance: &str, container: u64) -> RoutingEntry {
+        let socket = format!("/run/keyns/{instance}/upcall.sock").into();
+        RoutingEntry {
+            instance: instance.into(),
+            container,
+            socket,
+            cgroup: None,
+        }
+    }
+
+    fn table() -> (tempfile::TempDir, RoutingTable) {
+        let dir = tempfile::tempdir().unwrap();
+        let table = RoutingTable::open(&dir.path().join("run/live")).unwrap();
+        (dir, table)
+    }
+
+    #[test]
+    fn what_is_published_is_listed_until_it_is_withdrawn() {
+        let (_dir, table) = table();
+        let key = RoutingKey::Pid(4_026_532_000);
+        table.publish(&key, &entry("a", 1)).unwrap();
+        table.publish(&key, &entry("a", 1)).unwrap();
+        let listed = table.entries().unwrap();
+        let expected = Listed {
+            name: "pid-4026532000".into(),
+            content: Ok(entry("a", 1)),
+        };
+        assert_eq!(listed, [expected]);
+        table.withdraw(&key, &entry("a", 1)).unwrap();
+        table.withdraw(&key, &entry("a", 1)).unwrap();
+        assert_eq!(table.entries().unwrap(), []);
+    }
+
+    #[test]
+    fn the_entry_of_another_container_is_neither_replaced_nor_removed() {
+        let (_dir, table) = table();
+        let key = RoutingKey::User(7);
+        table.publish(&key, &entry("a", 1)).unwrap();
+        for other in [entry("a", 2), entry("b", 1)] {
+            assert!(matches!(
+                table.publish(&key, &other),
+                Err(RoutingError::Owned { .. })
+            ));
+            assert!(matches!(
+                table.withdraw(&key, &other),
+                Err(RoutingError::Owned { .. })
+            ));
+        }
+        assert_eq!(table.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_entries_of_an_instance_can_be_removed_together() {
+        let (_dir, table) = table();
+        for n in 0..4 {
+            table.publish(&RoutingKey::Pid(n), &entry("a", n)).unwrap();
+            table.publish(&RoutingKey::User(n), &entry("a", n)).unwrap();
+        }
+        table.publish(&RoutingKey::Pid(9), &entry("b", 1)).unwrap();
+        assert_eq!(table.withdraw_container("a", 1).unwrap(), 2);
+        assert_eq!(table.withdraw_instance("a").unwrap(), 6);
+        assert_eq!(table.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_cgroup_entry_names_the_cgroup_it_is_filed_under() {
+        let (_dir, table) = table();
+        let key = RoutingKey::Cgroup(b"/keyns/1".to_vec());
+        assert!(table.publish(&key, &entry("a", 1)).is_err());
+        let named = RoutingEntry {
+            cgroup: Some(b"/keyns/1".to_vec()),
+            ..entry("a", 1)
+        };
+        table.publish(&key, &named).unwrap();
+        assert!(table.publish(&RoutingKey::Pid(1), &named).is_err());
+    }
+
+    #[test]
+    fn damaged_entries_are_listed_as_such_and_other_files_are_not() {
+        let (_dir, table) = table();
+        fs::write(table.directory.join("pid-1"), "rubbish").unwrap();
+        fs::write(table.directory.join("notes"), "").unwrap();
+        fs::write(table.directory.join(".1-1.new"), "").unwrap();
+        let listed = table.entries().unwrap();
+        assert_eq!(listed.len(), 1);
+        assert!(listed[0].content.is_err());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(
+            RoutingTable::open(dir.path()),
+            Err(RoutingError::Unsafe { .. })
+        ));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert!(matches!(
+            RoutingTable::open(&link),
+            Err(RoutingError::Unsafe { .. })
+        ));
+    }
+
+    #[test]
+    fn a_container_with_an_unusable_socket_is_not_published() {
+        let (_dir, table) = table();
+        let long = format!("/{}", "x".repeat(107)).into();
+        let bad = RoutingEntry {
+            socket: long,
+            ..entry("a", 1)
+        };
+        let refused = table.publish(&RoutingKey::Pid(1), &bad);
+        assert!(matches!(
+            refused,
+            Err(RoutingError::Malformed { container: 1, .. })
+        ));
+    }
+}
