@@ -97,6 +97,7 @@ proptest! {
             ToUpcall::InstantiateFd { length },
             ToUpcall::Reject(Rejection::new(errno, seconds).unwrap()),
             ToUpcall::Original,
+            ToUpcall::Relink { keyring: KeySerial::new(errno), owner: seconds },
         ] {
             let bytes = message.encode().unwrap();
             prop_assert_eq!(ToUpcall::decode(bytes.as_slice()).unwrap(), message);
@@ -104,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(kind in 0..9u16, body in bytes(400)) {
+    fn no_bytes_make_the_reader_panic(kind in 0..10u16, body in bytes(400)) {
         let mut message = VERSION.to_le_bytes().to_vec();
         message.extend_from_slice(&kind.to_le_bytes());
         message.extend_from_slice(&body);
@@ -174,6 +175,13 @@ fn the_bytes_of_the_answers_are_frozen() {
         [1, 0, 5, 0, 126, 0, 0, 0, 5, 0, 0, 0]
     );
     assert_eq!(bytes(ToUpcall::Original), [1, 0, 6, 0]);
+    assert_eq!(
+        bytes(ToUpcall::Relink {
+            keyring: KeySerial::new(259),
+            owner: u32::MAX - 1
+        }),
+        [1, 0, 8, 0, 3, 1, 0, 0, 0xfe, 0xff, 0xff, 0xff]
+    );
     let outcome = ToDaemon::Outcome {
         errno: libc::EINVAL,
         settled: false,
