@@ -3,3 +3,4 @@
 pub mod authority;
 pub mod events;
 pub mod front;
+pub mod upcall_link;
