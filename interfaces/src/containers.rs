@@ -33,13 +33,16 @@ pub enum Namespace {
 #[serde(rename_all = "snake_case")]
 pub enum Root {
     /// An empty tmpfs; programs are entered by descriptor.
+    #[serde(with = "crate::unit")]
     #[default]
     Empty,
     /// A tmpfs with `/usr` bound read-only, the usual links, devpts and a minimal `/etc`.
+    #[serde(with = "crate::unit")]
     Usr,
     /// A directory of the host (never `/`).
     Dir(ByteText),
     /// A copy of the host's mounts.
+    #[serde(with = "crate::unit")]
     Copy,
 }
 
@@ -90,6 +93,7 @@ pub enum ExitStatus {
     /// Ended by this signal.
     Killed(i32),
     /// Nobody saw it (its monitor was lost).
+    #[serde(with = "crate::unit")]
     Unknown,
 }
 

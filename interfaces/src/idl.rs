@@ -1,5 +1,8 @@
 //! The interface descriptions themselves.
 
+#[cfg(test)]
+mod consistency;
+
 /// Name and text of each interface, as `org.varlink.service` hands them out.
 pub const INTERFACES: &[(&str, &str)] = &[
     (
@@ -23,8 +26,17 @@ pub const INTERFACES: &[(&str, &str)] = &[
 
 /// Names of the methods that an interface's text declares.
 pub fn methods(text: &str) -> impl Iterator<Item = &str> {
+    declared(text, "method ")
+}
+
+/// Names of the errors that an interface's text declares.
+pub fn errors(text: &str) -> impl Iterator<Item = &str> {
+    declared(text, "error ")
+}
+
+fn declared<'t>(text: &'t str, keyword: &'static str) -> impl Iterator<Item = &'t str> {
     text.lines()
-        .filter_map(|line| line.strip_prefix("method "))
+        .filter_map(move |line| line.strip_prefix(keyword))
         .filter_map(|rest| rest.split('(').next())
         .map(str::trim)
 }

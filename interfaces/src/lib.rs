@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod blocking;
+pub mod catalogue;
 pub mod client;
 pub mod containers;
 pub mod error;
@@ -17,8 +18,10 @@ pub mod manager;
 pub mod method;
 pub mod payload;
 pub mod text;
+mod unit;
 pub mod upcalls;
 
+pub use catalogue::{METHODS, MethodEntry};
 pub use client::{Client, ClientError, Subscription};
 pub use error::{Error, ErrorKind};
 pub use method::{Empty, Method};

@@ -110,6 +110,7 @@ pub enum Response {
     /// Reject it.
     Reject(Rejection),
     /// Instantiate it with a copy of the container's key of the same type and description.
+    #[serde(with = "crate::unit")]
     FromKeyring,
 }
 
