@@ -20,12 +20,16 @@
 
 pub mod acl;
 pub mod classic;
+pub mod description;
 pub mod engine;
 pub mod errno;
 pub mod expression;
 pub mod feature;
+pub mod key_users;
 pub mod mask;
 pub mod name;
+pub mod proc_keys;
+pub mod quota;
 pub mod rights;
 pub mod routing;
 pub mod serial;
