@@ -1,0 +1,69 @@
+//! What the worker thread possesses and whom it acts as, for the length of one operation.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use keyns_sys::cred::set_fsuid;
+use keyns_sys::{KeySerial, key};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Links in the thread keyring; dropped with this value.
+#[must_use]
+pub(super) struct Grasp(());
+
+impl Grasp {
+    /// Empties the thread keyring, then links each of `keyrings` into it (needs LINK on each).
+    pub(super) fn of(keyrings: &[KeySerial]) -> io::Result<Self> {
+        // Also what a former operation left if its own clearing failed.
+        key::clear(KeySerial::THREAD)?;
+        let grasp = Self(());
+        for keyring in keyrings {
+            key::link(*keyring, KeySerial::THREAD)?;
+        }
+        Ok(grasp)
+    }
+}
+
+impl Drop for Grasp {
+    fn drop(&mut self) {
+        // It cannot fail on one's own thread keyring; the next operation clears it again anyway.
+        let _ = key::clear(KeySerial::THREAD);
+    }
+}
+
+/// Acts as `owner` towards keys (`setfsuid(2)`), as uid 0 again once dropped.
+#[must_use]
+pub(super) struct ActingAs(());
+
+impl ActingAs {
+    pub(super) fn owner(owner: u32) -> io::Result<Self> {
+        let acting = Self(());
+        set_fsuid(owner)?;
+        Ok(acting)
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        // A worker that stays somebody else would create and change keys in that one's name.
+        if set_fsuid(0).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Runs `work` in a network namespace, in which the keys of some types are found and tagged.
+pub(super) fn in_network<R>(
+    network: Option<BorrowedFd<'_>>,
+    work: impl FnOnce() -> io::Result<R>,
+) -> io::Result<R> {
+    let Some(network) = network else { return work() };
+    let home = std::fs::File::open("/proc/thread-self/ns/net")?;
+    move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
+    let result = work();
+    // A worker left in a container's network namespace would tag every later key with it.
+    if move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+        std::process::abort();
+    }
+    result
+}

@@ -1,0 +1,219 @@
+//! The registry: where the engine's keyrings hang, and how they are found again.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use keyns_sys::{KeySerial, key};
+use rustix::fs::{FlockOperation, flock};
+use rustix::thread::set_thread_res_uid;
+use rustix::process::{Uid, getuid};
+
+use super::container::Ring;
+use super::error::KeyError;
+use super::facts::KeyFacts;
+use super::lending::Drop;
+use super::masks;
+use super::possession::{ActingAs, Grasp};
+use super::refresh::PayloadMemory;
+use super::shelter::Shelter;
+use super::worker::WorkerOptions;
+use crate::engine::container::ContainerId;
+use crate::engine::error::EngineError;
+
+/// Everything the engine keeps in keyrings. Lives on the key worker's thread.
+#[derive(Debug)]
+pub struct Keys {
+    pub(super) shelter: Shelter,
+    pub(super) registry: KeySerial,
+    pub(super) lent: KeySerial,
+    pub(super) drops: KeySerial,
+    pub(super) rings: BTreeMap<ContainerId, Ring>,
+    /// Slots of lent keys, by the serial of the key.
+    pub(super) slots: BTreeMap<KeySerial, KeySerial>,
+    /// Open drop keyrings.
+    pub(super) open_drops: BTreeMap<KeySerial, Drop>,
+    /// Numbers the drop keyrings and session slots made by this worker.
+    pub(super) counter: u64,
+    pub(super) memory: PayloadMemory,
+    options: WorkerOptions,
+}
+
+impl Keys {
+    /// Gives the calling thread possession of the service uid's keyring, finds or creates this
+    /// instance's registry there and learns what it holds.
+    pub(super) fn start(shelter: Shelter, options: WorkerOptions) -> Result<Self, KeyError> {
+        key::join_session_keyring(None).map_err(KeyError::of("join a session keyring of its own"))?;
+        let home = as_service(options.service_uid, || {
+            let home = key::get_keyring_id(KeySerial::USER, true)?;
+            key::link(KeySerial::USER, KeySerial::SESSION)?;
+            Ok(home)
+        })
+        .map_err(KeyError::of("take possession of the service uid's keyring"))?;
+        let none = KeySerial::NONE;
+        let mut keys = Self {
+            shelter,
+            registry: none,
+            lent: none,
+            drops: none,
+            rings: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            open_drops: BTreeMap::new(),
+            counter: 0,
+            memory: PayloadMemory::default(),
+            options,
+        };
+        let locked = lock(&keys.options.lock)?;
+        let name = format!("keyns:{}", keys.options.instance);
+        keys.registry = keys.child(home, &name, masks::CLOSED)?;
+        drop(locked);
+        keys.lent = keys.child(keys.registry, "lent", masks::CLOSED)?;
+        keys.drops = keys.child(keys.registry, "drops", masks::CLOSED)?;
+        // Their connections died with the former daemon.
+        key::clear(keys.drops).map_err(KeyError::of("clear the drop keyrings"))?;
+        keys.learn_lent()?;
+        keys.learn_containers()?;
+        Ok(keys)
+    }
+
+    /// The keyring `description` of uid 0 in `parent`, created if there is none.
+    pub(super) fn child(
+        &mut self,
+        parent: KeySerial,
+        description: &str,
+        mask: u32,
+    ) -> Result<KeySerial, KeyError> {
+        let found = children(parent)
+            .map_err(KeyError::of(format!("read the keyring that holds “{description}”")))?
+            .into_iter()
+            .find(|facts| {
+                facts.is_keyring() && facts.uid == 0 && facts.description.as_bytes() == description.as_bytes()
+            });
+        match found {
+            Some(facts) => Ok(facts.serial),
+            None => self.create(description, parent, 0, mask),
+        }
+    }
+
+    /// Creates a keyring in the shelter and links it into `parent`, which must be writable.
+    ///
+    /// It gets its owner and mask while only the worker can reach it.
+    pub(super) fn create(
+        &mut self,
+        description: &str,
+        parent: KeySerial,
+        owner: u32,
+        mask: u32,
+    ) -> Result<KeySerial, KeyError> {
+        let newborn = self.shelter.create(description)?;
+        let adopted = adopt(newborn, parent, owner, mask);
+        self.shelter.release()?;
+        adopted.map_err(KeyError::charging(owner, format!("set up the keyring “{description}”")))?;
+        Ok(newborn)
+    }
+
+    /// Removes the registry of this instance, and with it everything below, once no container is
+    /// left; if no other instance uses it, the service uid's keyrings too.
+    ///
+    /// # Errors
+    /// A container is left, or the kernel refuses.
+    pub fn remove_instance(&mut self) -> Result<(), KeyError> {
+        if let Some(id) = self.rings.keys().next() {
+            let reason = format!("container {id} still has its keyrings");
+            return Err(EngineError::Refused(reason).into());
+        }
+        let _locked = lock(&self.options.lock)?;
+        key::clear(self.registry).map_err(KeyError::of("clear the registry"))?;
+        as_service(self.options.service_uid, || {
+            key::unlink(self.registry, KeySerial::USER)?;
+            if !key::read_keyring(KeySerial::USER)?.is_empty() {
+                return Ok(());
+            }
+            // Each look-up by its special name would create it anew, hence the serials first.
+            let user = key::get_keyring_id(KeySerial::USER, true)?;
+            let session = key::get_keyring_id(KeySerial::USER_SESSION, true)?;
+            key::link(KeySerial::USER_SESSION, KeySerial::SESSION)?;
+            key::invalidate(session)?;
+            key::invalidate(user)
+        })
+        .map_err(KeyError::of("remove the registry"))?;
+        self.registry = KeySerial::NONE;
+        Ok(())
+    }
+
+    /// A name for a keyring that is made more than once: unique within the boot, since a worker with
+    /// the same process id would have to meet its predecessor's counter too.
+    pub(super) fn unique(&mut self, what: &str) -> String {
+        self.counter += 1;
+        format!("{what}:{}.{}", std::process::id(), self.counter)
+    }
+
+    /// Process id of the running name shelter, if it was needed already.
+    #[must_use]
+    pub fn shelter_pid(&self) -> Option<u32> {
+        self.shelter.pid()
+    }
+}
+
+/// What `parent` holds and the worker may view.
+pub(super) fn children(parent: KeySerial) -> io::Result<Vec<KeyFacts>> {
+    let serials = key::read_keyring(parent)?;
+    // A key that died since, or one that nobody lets us view, is none of ours.
+    Ok(serials.into_iter().filter_map(|serial| KeyFacts::of(serial).ok()).collect())
+}
+
+fn adopt(newborn: KeySerial, parent: KeySerial, owner: u32, mask: u32) -> io::Result<()> {
+    key::link(newborn, KeySerial::THREAD)?;
+    let result = (|| {
+        if owner != 0 {
+            key::chown(newborn, Some(owner), None)?;
+        }
+        key::link(newborn, parent)?;
+        key::set_perm(newborn, mask)
+    })();
+    key::unlink(newborn, KeySerial::THREAD)?;
+    result
+}
+
+/// Runs `work` with the real uid of the service, by which the kernel chooses the user keyring.
+///
+/// Only the calling thread changes, and only its real uid: effective uid and capabilities stay.
+fn as_service<R>(uid: u32, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+    switch(uid)?;
+    let result = work();
+    // A worker with a foreign real uid would resolve @u wrongly for ever.
+    if switch(0).is_err() {
+        std::process::abort();
+    }
+    result
+}
+
+fn switch(real: u32) -> io::Result<()> {
+    set_thread_res_uid(Uid::from_raw(real), Uid::ROOT, Uid::ROOT)?;
+    if getuid().as_raw() == real {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::PERM.into())
+    }
+}
+
+/// Takes the lock under which instances create and remove their registries; closing it unlocks.
+fn lock(path: &Path) -> Result<File, KeyError> {
+    let what = || format!("lock {}", path.display());
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(KeyError::of(what()))?;
+    flock(&file, FlockOperation::LockExclusive).map_err(KeyError::of(what()))?;
+    Ok(file)
+}
+
+/// Possesses `keyrings` as `owner` for one operation.
+pub(super) fn hold(owner: u32, keyrings: &[KeySerial]) -> Result<(Grasp, ActingAs), KeyError> {
+    let grasp = Grasp::of(keyrings).map_err(KeyError::of("take hold of a keyring"))?;
+    let acting = ActingAs::owner(owner).map_err(KeyError::of("act as the keyring's owner"))?;
+    Ok((grasp, acting))
+}

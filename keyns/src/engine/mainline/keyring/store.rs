@@ -1,0 +1,210 @@
+//! Keys the daemon holds: those of the containers' stores and those lent to it.
+
+use std::ffi::CStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keyns_sys::{KeySerial, key};
+use keyns_sys::secret::SecretBytes;
+use rustix::io::Errno;
+
+use super::container::unless_dead;
+use super::error::KeyError;
+use super::facts::KeyFacts;
+use super::possession::Grasp;
+use super::registry::{Keys, children, hold};
+use super::masks;
+use crate::engine::container::ContainerId;
+use crate::engine::error::EngineError;
+
+/// Which keyring of the registry keeps a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Home {
+    /// A container's store.
+    Store(ContainerId),
+    /// The slot of a lent key.
+    Lent,
+}
+
+/// A key the daemon holds. A serial alone identifies nothing: it is used only while the link in its
+/// home keyring is held, and only if type and description are still those.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRef {
+    /// Where it is kept.
+    pub home: Home,
+    /// What it was when the daemon got it.
+    pub facts: KeyFacts,
+}
+
+/// A point in time: seconds since the epoch, which is how the kernel keeps the expiry of keys.
+pub type Deadline = u64;
+
+/// Seconds since the epoch.
+#[must_use]
+pub fn now() -> Deadline {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Keys {
+    /// Creates a key in a container's store.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`]; [`KeyError::Quota`]; [`KeyError::Expired`]; what the type says to the
+    /// payload (`EINVAL`, `ENODEV` for an unknown type, `EPERM` for one beginning with `.`).
+    pub fn add(
+        &mut self,
+        id: ContainerId,
+        type_: &CStr,
+        description: &CStr,
+        payload: &SecretBytes,
+        deadline: Option<Deadline>,
+    ) -> Result<KeyFacts, KeyError> {
+        let store = self.ring(id)?.store;
+        if *type_ == *c"keyring" {
+            let reason = "a container's store keeps keys, not keyrings";
+            return Err(EngineError::Refused(reason.into()).into());
+        }
+        // The store is possessed for the sake of types that look for a master key.
+        let (_grasp, _acting) = hold_store(self, id)?;
+        let what = "add a key";
+        let scratch = key::add_key(type_, description, payload.as_slice(), KeySerial::THREAD)
+            .map_err(KeyError::charging(0, what))?;
+        key::set_perm(scratch, masks::STORE).map_err(KeyError::of(what))?;
+        set_deadline(scratch, deadline)?;
+        match key::move_key(scratch, KeySerial::THREAD, store, key::MOVE_EXCL) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => Err(KeyError::Exists),
+            other => other.map_err(KeyError::charging(0, what)),
+        }?;
+        KeyFacts::of(scratch).map_err(KeyError::on(scratch, what))
+    }
+
+    /// The keys of a container's store.
+    ///
+    /// # Errors
+    /// [`KeyError::NoContainer`]; the kernel's.
+    pub fn stored(&self, id: ContainerId) -> Result<Vec<KeyFacts>, KeyError> {
+        let store = self.ring(id)?.store;
+        let _held = hold_store(self, id)?;
+        children(store).map_err(KeyError::of("read a container's store"))
+    }
+
+    /// Replaces a stored key's payload; its deadline stays (the kernel's own UPDATE drops it for
+    /// some types).
+    ///
+    /// # Errors
+    /// [`KeyError::Gone`]; [`KeyError::Quota`]; what the type says to the payload.
+    pub fn update(
+        &mut self,
+        key: &KeyRef,
+        payload: &SecretBytes,
+        deadline: Option<Deadline>,
+    ) -> Result<KeyFacts, KeyError> {
+        let (_held, facts) = self.hold_key(key)?;
+        key::update(facts.serial, payload.as_slice())
+            .map_err(KeyError::charging(facts.uid, "update a key"))?;
+        set_deadline(facts.serial, deadline)?;
+        Ok(facts)
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`KeyError::Gone`]; `EOPNOTSUPP` for a type without read method; `EACCES` for a lent key that
+    /// gives its possessor no right to search.
+    pub fn read(&self, key: &KeyRef) -> Result<SecretBytes, KeyError> {
+        let (_held, facts) = self.hold_key(key)?;
+        key::read(facts.serial)
+            .map(SecretBytes::new)
+            .map_err(KeyError::on(facts.serial, "read a key"))
+    }
+
+    /// Describes a key anew.
+    ///
+    /// # Errors
+    /// [`KeyError::Gone`]
+    pub fn describe(&self, key: &KeyRef) -> Result<KeyFacts, KeyError> {
+        self.hold_key(key).map(|(_held, facts)| facts)
+    }
+
+    /// Invalidates a stored key.
+    ///
+    /// # Errors
+    /// [`KeyError::Gone`]; the kernel's.
+    pub fn invalidate(&mut self, key: &KeyRef) -> Result<(), KeyError> {
+        let (_held, facts) = self.hold_key(key)?;
+        unless_dead(key::invalidate(facts.serial)).map_err(KeyError::of("invalidate a key"))?;
+        self.memory.forget(facts.serial);
+        Ok(())
+    }
+
+    /// Moves a key from one container's store to another's.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] unless `replace`; [`KeyError::Gone`]; [`KeyError::NoContainer`].
+    pub fn move_to(&mut self, key: &KeyRef, to: ContainerId, replace: bool) -> Result<KeyFacts, KeyError> {
+        let Home::Store(from) = key.home else {
+            return Err(KeyError::NotLendable {
+                serial: key.facts.serial,
+                why: "a lent key stays where its owner has it".into(),
+            });
+        };
+        let (from, to) = (self.ring(from)?.store, self.ring(to)?.store);
+        let (held, facts) = self.hold_key(key)?;
+        drop(held);
+        // Two stores have the same description, so the thread keyring can hold only one; the key
+        // goes through it.
+        let what = "move a key";
+        let grasp = Grasp::of(&[from]).map_err(KeyError::of(what))?;
+        key::link(facts.serial, KeySerial::THREAD).map_err(KeyError::on(facts.serial, what))?;
+        key::link(to, KeySerial::THREAD).map_err(KeyError::of(what))?;
+        let flags = if replace { 0 } else { key::MOVE_EXCL };
+        match key::move_key(facts.serial, KeySerial::THREAD, to, flags) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => Err(KeyError::Exists),
+            other => other.map_err(KeyError::on(facts.serial, what)),
+        }?;
+        drop(grasp);
+        let _grasp = Grasp::of(&[from]).map_err(KeyError::of(what))?;
+        key::unlink(facts.serial, from).map_err(KeyError::of(what))?;
+        Ok(facts)
+    }
+
+    /// Possesses a key through the link in its home and checks that it is still the same.
+    pub(super) fn hold_key(
+        &self,
+        key: &KeyRef,
+    ) -> Result<((Grasp, super::possession::ActingAs), KeyFacts), KeyError> {
+        let serial = key.facts.serial;
+        let gone = |why| KeyError::Gone { serial, why };
+        let home = match key.home {
+            Home::Store(id) => self.ring(id)?.store,
+            Home::Lent => self.lent_slot(serial).ok_or_else(|| gone("it is not lent any more"))?,
+        };
+        let held = hold(0, &[home])?;
+        let linked = key::read_keyring(home).map_err(KeyError::of("read the keyring of a key"))?;
+        if !linked.contains(&serial) {
+            return Err(gone("it was invalidated, or expired and was collected"));
+        }
+        let facts = KeyFacts::of(serial).map_err(KeyError::on(serial, "describe a key"))?;
+        if !facts.is(&key.facts.type_, &key.facts.description) {
+            return Err(gone("another key has its number now"));
+        }
+        Ok((held, facts))
+    }
+}
+
+fn hold_store(keys: &Keys, id: ContainerId) -> Result<(Grasp, super::possession::ActingAs), KeyError> {
+    hold(0, &[keys.ring(id)?.store])
+}
+
+/// Lets a key expire at `deadline`; `None`: never.
+pub(super) fn set_deadline(serial: KeySerial, deadline: Option<Deadline>) -> Result<(), KeyError> {
+    let seconds = match deadline {
+        // 0 would mean "never".
+        Some(deadline) => match deadline.saturating_sub(now()) {
+            0 => return Err(KeyError::Expired),
+            left => u32::try_from(left).unwrap_or(u32::MAX),
+        },
+        None => 0,
+    };
+    key::set_timeout(serial, seconds).map_err(KeyError::on(serial, "set a key's time-out"))
+}

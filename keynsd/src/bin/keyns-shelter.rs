@@ -1,0 +1,15 @@
+//! The name shelter as a program; started by the daemon, with its socket as standard input.
+
+use std::process::ExitCode;
+
+use keyns::engine::mainline::keyring::shelter;
+
+fn main() -> ExitCode {
+    match shelter::serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("keyns-shelter: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
