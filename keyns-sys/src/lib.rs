@@ -6,6 +6,7 @@
 
 mod call;
 pub mod cred;
+pub mod kernel_probe;
 pub mod key;
 pub mod key_crypto;
 pub mod peer;
