@@ -37,4 +37,5 @@ pub mod routing;
 pub mod serial;
 pub mod spec;
 pub mod subject;
+pub mod takeover;
 pub mod text;

@@ -144,7 +144,15 @@ impl RoutingTable {
             return Err(RoutingError::Owned { path });
         }
         let temporary = self.directory.join(temporary_name());
-        let written = write_new(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
+        let write = || write_new(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
+        let written = match write() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Another instance found the directory empty and removed it.
+                Self::open(&self.directory)?;
+                write()
+            }
+            other => other,
+        };
         written.map_err(|e| {
             // Left behind it would only be an ignored name.
             let _ = fs::remove_file(&temporary);
@@ -198,14 +206,29 @@ impl RoutingTable {
         Ok(count)
     }
 
-    /// All entries, sorted by name.
+    /// Removes the directory and its parent if they are empty.
+    ///
+    /// Publishing makes them again, so that an instance that ends does not hurt one that lives.
+    pub fn remove_if_empty(&self) {
+        if fs::remove_dir(&self.directory).is_ok()
+            && let Some(parent) = self.directory.parent()
+        {
+            let _ = fs::remove_dir(parent);
+        }
+    }
+
+    /// All entries, sorted by name; none when the directory is gone.
     ///
     /// # Errors
     /// [`RoutingError::Io`]; an entry that vanishes meanwhile is left out.
     pub fn entries(&self) -> Result<Vec<Listed>, RoutingError> {
         let mut listed = Vec::new();
         let directory = &self.directory;
-        for found in fs::read_dir(directory).map_err(failed("read", directory))? {
+        let found = match fs::read_dir(directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(listed),
+            other => other.map_err(failed("read", directory))?,
+        };
+        for found in found {
             let found = found.map_err(failed("read", directory))?;
             let Some(name) = found.file_name().to_str().map(str::to_owned) else {
                 continue;
@@ -302,6 +325,21 @@ mod tests {
         table.withdraw(&key, &entry("a", 1)).unwrap();
         table.withdraw(&key, &entry("a", 1)).unwrap();
         assert_eq!(table.entries().unwrap(), []);
+    }
+
+    #[test]
+    fn an_empty_table_can_be_removed_and_comes_back_when_needed() {
+        let (_dir, table) = table();
+        let key = RoutingKey::Pid(1);
+        table.publish(&key, &entry("a", 1)).unwrap();
+        table.remove_if_empty();
+        assert_eq!(table.entries().unwrap().len(), 1);
+        table.withdraw(&key, &entry("a", 1)).unwrap();
+        table.remove_if_empty();
+        assert!(!table.directory.exists());
+        assert_eq!(table.entries().unwrap(), []);
+        table.publish(&key, &entry("a", 1)).unwrap();
+        assert_eq!(table.entries().unwrap().len(), 1);
     }
 
     #[test]
