@@ -180,6 +180,12 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// `ENOKEY` for 5 seconds: there is nobody to answer.
+    pub const NO_KEY: Self = Self {
+        errno: libc::ENOKEY,
+        seconds: 5,
+    };
+
     /// Checks what `KEYCTL_REJECT` will accept: an errno of 1 to 4094 that is not one of the
     /// kernel's own restart codes (`keyctl_reject_key`). Seconds are brought into 1 to 60, because
     /// 0 would turn every error into `ENOKEY` and hours would block the requester's session.

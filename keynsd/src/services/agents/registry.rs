@@ -244,7 +244,7 @@ impl Registry {
         &self,
         wanted: &Wanted<'_>,
         commands: &mpsc::Sender<Command>,
-        info: impl FnOnce() -> UpcallInfo,
+        info: impl FnOnce(&str) -> Option<UpcallInfo>,
     ) -> Delivery {
         let mut state = self.0.state.borrow_mut();
         let State { agents, deliveries } = &mut *state;
@@ -261,9 +261,14 @@ impl Registry {
                 Delivery::Nobody
             };
         };
+        let label = agent.label();
+        let Some(info) = info(&label) else {
+            // The request has ended.
+            return Delivery::Nobody;
+        };
         let reply = ServeReply {
             registration: None,
-            request: Some(info()),
+            request: Some(info),
         };
         if !(agent.stream)(reply) {
             // Its stream is ending; the registration goes with it in a moment.
@@ -278,7 +283,7 @@ impl Registry {
         Delivery::To(Slot {
             registry: self.clone(),
             agent: agent.id,
-            label: agent.label(),
+            label,
             request: wanted.request,
             result: Outcome::Released,
         })
@@ -490,7 +495,9 @@ mod tests {
 
     fn deliver(registry: &Registry, wanted: &Wanted<'_>) -> Delivery {
         let (commands, _) = mpsc::channel(1);
-        registry.deliver(wanted, &commands, || upcall_info(wanted.request, "user"))
+        registry.deliver(wanted, &commands, |_| {
+            Some(upcall_info(wanted.request, "user"))
+        })
     }
 
     /// The agent that gets the request, which then holds it.
@@ -616,7 +623,7 @@ mod tests {
         let registry = Registry::default();
         let agent = register(&registry, 1, offer("x", &["user"], &[], 4));
         let (commands, mut rx) = mpsc::channel(4);
-        let info = || upcall_info(1, "user");
+        let info = |_: &str| Some(upcall_info(1, "user"));
         let Delivery::To(_slot) = registry.deliver(&wanted(1), &commands, info) else {
             panic!("not delivered");
         };

@@ -258,7 +258,8 @@ mod tests {
         let mut book = RuleBook::default();
         let queue = Target::Queue("q".into());
         let spec = RuleSpec::new("*".into(), queue, None, Some(rate), None, Some(pending));
-        book.set(container, spec.unwrap()).unwrap();
+        let rule = book.plan(container, spec.unwrap()).unwrap();
+        book.place(rule);
         book
     }
 

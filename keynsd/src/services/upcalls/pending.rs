@@ -70,6 +70,17 @@ pub enum Waiting {
     Offered,
 }
 
+impl Waiting {
+    /// Its name in listings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Offered => "offered",
+        }
+    }
+}
+
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -95,13 +106,24 @@ impl End {
         }
     }
 
+    /// Name of the event that tells of it.
+    #[must_use]
+    pub const fn event(self) -> &'static str {
+        match self {
+            Self::Answered => "upcall-answered",
+            Self::Rejected(_) => "upcall-rejected",
+            Self::Expired => "upcall-expired",
+            Self::Gone => "upcall-gone",
+        }
+    }
+
     /// The errno the requester got, if it is known.
     #[must_use]
     pub const fn errno(self) -> Option<i32> {
         match self {
             Self::Answered => Some(0),
             Self::Rejected(errno) => Some(errno),
-            Self::Expired => Some(super::ETIMEDOUT),
+            Self::Expired => Some(super::errno::ETIMEDOUT),
             Self::Gone => None,
         }
     }
@@ -139,11 +161,7 @@ impl Entry {
     #[must_use]
     pub fn info(&self, now: Instant) -> UpcallInfo {
         UpcallInfo {
-            state: match self.waiting {
-                Waiting::Queued => "queued",
-                Waiting::Offered => "offered",
-            }
-            .to_owned(),
+            state: self.waiting.as_str().to_owned(),
             handler: self.handler.clone(),
             age_ms: millis(now.duration_since(self.arrived)),
             deadline_ms: Some(millis(self.deadline.duration_since(now))),
@@ -202,9 +220,12 @@ impl Table {
         self.entries.get_mut(&id)
     }
 
-    /// The request of this authorisation key.
-    pub fn by_auth(&self, auth: i32) -> Option<&Entry> {
-        self.entries.values().find(|e| e.auth == auth)
+    /// The way to the request of this authorisation key.
+    pub fn by_auth(&self, auth: i32) -> Option<mpsc::Sender<Command>> {
+        self.entries
+            .values()
+            .find(|e| e.auth == auth)
+            .map(|e| e.commands.clone())
     }
 
     /// Whether this very thread waits for a request already. It can wait for one only, so a second
@@ -287,61 +308,6 @@ fn no_such_upcall(id: RequestId) -> Error {
         .hint("keyctl-ns upcalls lists those that wait")
 }
 
-/// Numbers for requests, taken from blocks that are reserved on disk before they are used, so that
-/// none is given twice although no request waits for the disk.
-#[derive(Debug)]
-pub struct Numbers {
-    next: RequestId,
-    end: RequestId,
-}
-
-/// Numbers reserved at once.
-pub const BLOCK: u64 = 4096;
-
-impl Numbers {
-    /// Starts with the block from `first` on, which must be reserved already.
-    #[must_use]
-    pub const fn new(first: RequestId) -> Self {
-        Self {
-            next: first,
-            end: first.saturating_add(BLOCK),
-        }
-    }
-
-    /// The next number, unless the block is used up.
-    pub fn take(&mut self) -> Option<RequestId> {
-        if self.next >= self.end {
-            return None;
-        }
-        let id = self.next;
-        self.next += 1;
-        Some(id)
-    }
-
-    /// Whether another block should be reserved now.
-    #[must_use]
-    pub const fn low(&self) -> bool {
-        self.end.saturating_sub(self.next) <= BLOCK / 2
-    }
-
-    /// The first number that is not reserved yet.
-    #[must_use]
-    pub const fn end(&self) -> RequestId {
-        self.end
-    }
-
-    /// Adds the numbers up to `end`, which must be reserved by now.
-    pub fn extend(&mut self, end: RequestId) {
-        self.end = self.end.max(end);
-    }
-
-    /// The number to start with after an orderly stop.
-    #[must_use]
-    pub const fn next(&self) -> RequestId {
-        self.next
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::limits::{Limits, Quota};
@@ -421,15 +387,5 @@ mod tests {
         assert_eq!(history.first().map(|i| i.id), Some(299));
         assert_eq!(history.last().map(|i| i.id), Some(44));
         assert_eq!(table.history(0), []);
-    }
-
-    #[test]
-    fn numbers_end_with_their_block_until_another_is_reserved() {
-        let mut numbers = Numbers::new(4097);
-        let all: Vec<u64> = std::iter::from_fn(|| numbers.take()).collect();
-        assert_eq!((all.first(), all.last()), (Some(&4097), Some(&8192)));
-        assert!(numbers.low());
-        numbers.extend(numbers.end() + BLOCK);
-        assert_eq!(numbers.take(), Some(8193));
     }
 }

@@ -161,7 +161,11 @@ fn within(
     ))
 }
 
-fn check_type(type_: &str) -> Result<(), Error> {
+/// Checks a key type, or `*`.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn check_type(type_: &str) -> Result<(), Error> {
     if type_ == WILDCARD {
         return Ok(());
     }
@@ -227,12 +231,6 @@ pub struct RuleBook {
 }
 
 impl RuleBook {
-    /// Takes in a rule read from disk.
-    pub fn restore(&mut self, rule: StoredRule) {
-        self.last = self.last.max(rule.id);
-        self.place(rule);
-    }
-
     /// The rule for a request of `type_` from the container whose lineage, itself first, is given.
     pub fn find(
         &self,
@@ -259,30 +257,23 @@ impl RuleBook {
         own.map(|r| r.pending).fold(DEFAULT_PENDING, u32::max)
     }
 
-    /// Adds a rule, or replaces the one of the same container and type, which keeps its number.
+    /// The rule that would take the place of the one of the same container and type, with its
+    /// number, or a new one.
     ///
     /// # Errors
     /// `LimitReached` when the container has 64 rules.
-    pub fn set(
-        &mut self,
-        container: ContainerId,
-        spec: RuleSpec,
-    ) -> Result<(StoredRule, bool), Error> {
-        let rules = self.rules.entry(container).or_default();
-        let old = rules.iter().find(|r| r.type_ == spec.type_).map(|r| r.id);
-        if old.is_none() && rules.len() >= MAX_RULES_PER_CONTAINER {
+    pub fn plan(&self, container: ContainerId, spec: RuleSpec) -> Result<StoredRule, Error> {
+        let old = self
+            .of(container)
+            .find(|r| r.type_ == spec.type_)
+            .map(|r| r.id);
+        if old.is_none() && self.of(container).count() >= MAX_RULES_PER_CONTAINER {
             return Err(Error::new(
                 ErrorKind::LimitReached,
                 format!("a container has at most {MAX_RULES_PER_CONTAINER} rules"),
             ));
         }
-        let id = match old {
-            Some(id) => id,
-            None => {
-                self.last = self.last.saturating_add(1);
-                self.last
-            }
-        };
+        let id = old.unwrap_or_else(|| self.last.saturating_add(1));
         let RuleSpec {
             type_,
             target,
@@ -291,7 +282,7 @@ impl RuleBook {
             burst,
             pending,
         } = spec;
-        let stored = StoredRule {
+        Ok(StoredRule {
             id,
             container,
             type_,
@@ -300,14 +291,16 @@ impl RuleBook {
             rate,
             burst,
             pending,
-        };
-        self.place(stored.clone());
-        Ok((stored, old.is_some()))
+        })
     }
 
-    fn place(&mut self, rule: StoredRule) {
+    /// Puts a rule in its place; true if it replaced another one.
+    pub fn place(&mut self, rule: StoredRule) -> bool {
+        self.last = self.last.max(rule.id);
         let rules = self.rules.entry(rule.container).or_default();
+        let before = rules.len();
         rules.retain(|r| r.type_ != rule.type_);
+        let replaced = rules.len() < before;
         let at = if rule.type_ == WILDCARD {
             rules.len()
         } else {
@@ -317,6 +310,7 @@ impl RuleBook {
                 .unwrap_or(rules.len())
         };
         rules.insert(at, rule);
+        replaced
     }
 
     /// Removes one rule.
@@ -369,7 +363,8 @@ mod tests {
     fn book(rules: &[(ContainerId, &str)]) -> RuleBook {
         let mut book = RuleBook::default();
         for (container, type_) in rules {
-            book.set(*container, spec(type_)).unwrap();
+            let rule = book.plan(*container, spec(type_)).unwrap();
+            book.place(rule);
         }
         book
     }
@@ -424,8 +419,8 @@ mod tests {
             timeout: 1,
         });
         let new = RuleSpec::new("user".into(), reject.clone(), None, None, None, None).unwrap();
-        let (rule, replaced) = book.set(OUTER, new).unwrap();
-        assert!(replaced);
+        let rule = book.plan(OUTER, new).unwrap();
+        assert!(book.place(rule.clone()));
         assert_eq!((rule.id, &rule.target), (first, &reject));
         assert_eq!(
             book.of(OUTER).map(|r| r.type_.as_str()).collect::<Vec<_>>(),
@@ -436,11 +431,9 @@ mod tests {
     #[test]
     fn numbers_go_on_after_what_was_restored() {
         let mut book = RuleBook::default();
-        let mut old = book.set(OUTER, spec("user")).unwrap().0;
-        old.id = 41;
-        let mut book = RuleBook::default();
-        book.restore(old);
-        assert_eq!(book.set(INNER, spec("user")).unwrap().0.id, 42);
+        let old = book.plan(OUTER, spec("user")).unwrap();
+        book.place(StoredRule { id: 41, ..old });
+        assert_eq!(book.plan(INNER, spec("user")).unwrap().id, 42);
         assert_eq!(book.remove(OUTER, "user").map(|r| r.id), Some(41));
         assert_eq!(book.remove(OUTER, "user"), None);
     }

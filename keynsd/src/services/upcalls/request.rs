@@ -1,0 +1,420 @@
+//! One request from its arrival to its end.
+//!
+//! A task of its own holds the connection to `keyns-upcall`, for whose end the requester waits.
+//! Whatever happens to the request, an answer by hand or from an agent, an agent that goes away, the
+//! end of its container, comes as a [`Command`]; so everything about one request is decided in one
+//! place and in order, and what became of it is always what `keyns-upcall` said last.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use keyns_interfaces::upcalls::{Answered, Target};
+use keyns_interfaces::{Error, ErrorKind};
+use keyns_sys::secret::SecretBytes;
+use keyns_sys::upcall_wire::{Rejection, Request, WireError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::errno;
+use super::pending::{Answerer, Command, Decision, End, RequestId, Waiting, millis};
+use super::policy::Refusal;
+use crate::daemon::Daemon;
+use crate::services::agents::registry::{AgentId, Delivery, Slot, Wanted};
+use crate::upcall_link::{LinkError, Outcome, UpcallPeer};
+
+/// How long an agent may work on a request.
+const COMPLETE: Duration = Duration::from_secs(8);
+/// How long a request waits for an agent to come when there is none: agents that lost a daemon
+/// which was restarted need a moment to find the new one.
+const AGENT_GRACE: Duration = Duration::from_secs(2);
+/// A request that is answered sooner is not acknowledged first, which saves a packet.
+const ACKNOWLEDGE: Duration = Duration::from_millis(20);
+/// How much later than the daemon `keyns-upcall` gives up by itself.
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// Where a request is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    /// As a rule says.
+    Rule(Target),
+    /// No rule: the container's own keyring, or nothing.
+    Keyring,
+    /// Nowhere.
+    Refuse(Refusal),
+}
+
+/// Where a request is.
+enum Place {
+    /// It waits for a person.
+    Queue,
+    /// It waits for an agent, at most until then; without a time, for one that is busy.
+    Seeking(Option<Instant>),
+    /// An agent has it, until then.
+    With(Slot, Instant),
+}
+
+type Reply = oneshot::Sender<Result<Answered, Error>>;
+
+/// What became of an attempt to answer.
+enum Attempt {
+    /// The request is over; the answerer is told this.
+    Over(End, Result<Answered, Error>),
+    /// It goes on; the answerer is told why.
+    Refused(Error),
+}
+
+/// The task of one request.
+pub(super) struct Conversation {
+    pub(super) daemon: Rc<Daemon>,
+    pub(super) peer: UpcallPeer,
+    pub(super) id: RequestId,
+    pub(super) request: Box<Request>,
+    pub(super) lineage: Vec<keyns::engine::ContainerId>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// The other end of `commands`, for agents.
+    pub(super) sender: mpsc::Sender<Command>,
+    pub(super) arrived: Instant,
+    pub(super) deadline: Instant,
+}
+
+impl Conversation {
+    /// Sees the request to its end.
+    pub(super) async fn run(mut self, route: Route) {
+        let (end, reply) = match route {
+            Route::Refuse(refusal) => (self.reject(refusal.rejection()).await, None),
+            Route::Rule(Target::Reject(chosen)) => {
+                let rejection = Rejection::new(chosen.errno, chosen.timeout);
+                (
+                    self.reject(rejection.unwrap_or(Rejection::NO_KEY)).await,
+                    None,
+                )
+            }
+            Route::Keyring => (self.answer_from_keyring().await, None),
+            Route::Rule(Target::Queue(_)) => self.wait("", Place::Queue).await,
+            Route::Rule(Target::Agent(name)) => self.wait(&name, Place::Seeking(None)).await,
+        };
+        self.daemon.upcalls.finish(&self.daemon, self.id, end);
+        if let Some((reply, result)) = reply {
+            // The answerer may have hung up; what it did stays done.
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Waits for an answer, giving the request to one agent after the other unless it is in a
+    /// queue.
+    async fn wait(
+        &mut self,
+        agent: &str,
+        mut place: Place,
+    ) -> (End, Option<(Reply, Result<Answered, Error>)>) {
+        let agents = self.daemon.agents.registry().clone();
+        let mut tried: Vec<AgentId> = Vec::new();
+        let mut acknowledge = Some(match place {
+            Place::Queue => Instant::now(),
+            Place::Seeking(_) | Place::With(..) => Instant::now() + ACKNOWLEDGE,
+        });
+        loop {
+            let changed = agents.changed();
+            tokio::pin!(changed);
+            if let Place::Seeking(until) = place {
+                // Before looking, so that no agent that comes meanwhile is missed.
+                changed.as_mut().enable();
+                place = self.seek(agent, &tried, until);
+            }
+            let own_time = match &place {
+                Place::Queue | Place::Seeking(None) => self.deadline,
+                Place::Seeking(Some(until)) | Place::With(_, until) => self.deadline.min(*until),
+            };
+            let wake = acknowledge.map_or(own_time, |at| at.min(own_time));
+            let seeking = matches!(place, Place::Seeking(_));
+            let command = tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => command,
+                outcome = self.peer.closed() => return (unasked(outcome), None),
+                () = changed, if seeking => continue,
+                () = sleep_until(wake) => {
+                    let now = Instant::now();
+                    if now >= self.deadline {
+                        let rejection = errno::rejection(errno::ETIMEDOUT, 2);
+                        let end = self.reject(rejection).await;
+                        return (if end == End::Gone { end } else { End::Expired }, None);
+                    }
+                    if acknowledge.is_some_and(|at| now >= at) {
+                        acknowledge = None;
+                        let left = self.deadline.duration_since(now);
+                        if self.peer.accepted(self.id, left + MARGIN).await.is_err() {
+                            return (End::Gone, None);
+                        }
+                    }
+                    match place {
+                        Place::Seeking(Some(until)) if now >= until => {
+                            return (self.reject(Rejection::NO_KEY).await, None);
+                        }
+                        Place::With(slot, until) if now >= until => {
+                            tried.push(slot.agent());
+                            slot.failed();
+                            place = self.seek_anew();
+                        }
+                        other => place = other,
+                    }
+                    continue;
+                }
+            };
+            match command {
+                Command::End(rejection) => return (self.reject(rejection).await, None),
+                Command::NotMine(agent) | Command::AgentGone(agent) => {
+                    place = match place {
+                        Place::With(slot, _) if slot.agent() == agent => {
+                            tried.push(agent);
+                            self.seek_anew()
+                        }
+                        other => other,
+                    };
+                }
+                Command::Answer {
+                    from,
+                    decision,
+                    reply,
+                } => {
+                    if let Answerer::Agent(agent) = from
+                        && !matches!(&place, Place::With(slot, _) if slot.agent() == agent)
+                    {
+                        let _ = reply.send(Err(not_yours(self.id)));
+                        continue;
+                    }
+                    match self.attempt(decision).await {
+                        Attempt::Over(end, result) => {
+                            if let (Answerer::Agent(_), Place::With(slot, _)) = (from, place) {
+                                slot.answered();
+                            }
+                            return (end, Some((reply, result)));
+                        }
+                        Attempt::Refused(error) => {
+                            let _ = reply.send(Err(error));
+                            place = match (from, place) {
+                                (Answerer::Agent(_), Place::With(slot, _)) => {
+                                    tried.push(slot.agent());
+                                    slot.failed();
+                                    self.seek_anew()
+                                }
+                                (_, other) => other,
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts to look for the next agent.
+    fn seek_anew(&self) -> Place {
+        self.daemon
+            .upcalls
+            .moved(&self.daemon, self.id, Waiting::Queued, None);
+        Place::Seeking(None)
+    }
+
+    /// Gives the request to an agent, if there is one.
+    fn seek(&self, name: &str, tried: &[AgentId], until: Option<Instant>) -> Place {
+        let now = Instant::now();
+        let wanted = Wanted {
+            request: self.id,
+            name,
+            type_: &self.request.type_name,
+            lineage: &self.lineage,
+            process: self.request.tgid,
+            tried,
+        };
+        let upcalls = &self.daemon.upcalls;
+        let delivery = self
+            .daemon
+            .agents
+            .registry()
+            .deliver(&wanted, &self.sender, |agent| {
+                upcalls.for_agent(self.id, agent)
+            });
+        match delivery {
+            Delivery::To(slot) => {
+                upcalls.moved(&self.daemon, self.id, Waiting::Offered, Some(slot.label()));
+                Place::With(slot, now + COMPLETE)
+            }
+            Delivery::Busy => Place::Seeking(None),
+            Delivery::Nobody => Place::Seeking(Some(until.unwrap_or(now + AGENT_GRACE))),
+        }
+    }
+
+    /// Gives the kernel an answer and waits for what it says.
+    async fn attempt(&self, decision: Decision) -> Attempt {
+        let (sent, end) = match decision {
+            Decision::Payload(payload) => (
+                self.peer.instantiate(payload.as_slice()).await,
+                End::Answered,
+            ),
+            Decision::Reject(rejection) => (
+                self.peer.reject(rejection).await,
+                End::Rejected(rejection.errno()),
+            ),
+            Decision::FromKeyring => match self.granted().await {
+                Ok(Some(payload)) => (
+                    self.peer.instantiate(payload.as_slice()).await,
+                    End::Answered,
+                ),
+                Ok(None) => return Attempt::Refused(self.not_granted()),
+                Err(error) => return Attempt::Refused(error),
+            },
+        };
+        let outcome = match sent {
+            Ok(()) => self.peer.outcome().await,
+            Err(LinkError::Wire(WireError::Range(_))) => {
+                return Attempt::Refused(Error::new(
+                    ErrorKind::TooLarge,
+                    format!(
+                        "cannot answer upcall {}: the payload is over 1 MiB",
+                        self.id
+                    ),
+                ));
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(Outcome {
+                errno: 0,
+                settled: true,
+            }) => {
+                let outcome = end.errno().unwrap_or(0);
+                let milliseconds = millis(self.arrived.elapsed());
+                Attempt::Over(
+                    end,
+                    Ok(Answered {
+                        outcome,
+                        milliseconds,
+                    }),
+                )
+            }
+            Ok(Outcome {
+                errno,
+                settled: true,
+            }) => {
+                let end = given_up(errno);
+                Attempt::Over(end, Err(self.in_vain(end)))
+            }
+            Ok(Outcome {
+                errno,
+                settled: false,
+            }) => Attempt::Refused(self.refused(errno)),
+            Err(error) => {
+                tracing::debug!(upcall = self.id, %error, "no outcome");
+                Attempt::Over(End::Gone, Err(self.in_vain(End::Gone)))
+            }
+        }
+    }
+
+    /// Rejects the request.
+    async fn reject(&self, rejection: Rejection) -> End {
+        match self.attempt(Decision::Reject(rejection)).await {
+            Attempt::Over(end, _) => end,
+            // A rejection is never refused; should it be, nobody can tell what became of it.
+            Attempt::Refused(_) => End::Gone,
+        }
+    }
+
+    /// Answers from what the container was granted, for a denizen that lost its keyring.
+    async fn answer_from_keyring(&self) -> End {
+        match self.attempt(Decision::FromKeyring).await {
+            Attempt::Over(end, _) => end,
+            Attempt::Refused(_) => self.reject(Rejection::NO_KEY).await,
+        }
+    }
+
+    /// The payload of the container's key of this type and description. The requester should have
+    /// found it by itself, so its session is given the container keyring back on this occasion.
+    async fn granted(&self) -> Result<Option<SecretBytes>, Error> {
+        let Some(container) = self.lineage.first() else {
+            return Ok(None);
+        };
+        let (type_, description) = (&self.request.type_name, &self.request.description);
+        let found = self
+            .daemon
+            .keys
+            .payload_for(*container, type_, description)
+            .await?;
+        if found.is_some()
+            && let Some(record) = self.daemon.containers.get(*container)
+        {
+            let keyring = keyns_sys::KeySerial::new(record.keyrings.container);
+            // If it fails, so will the answer, and that is noticed.
+            let _ = self.peer.relink(keyring, record.keyrings.owner).await;
+        }
+        Ok(found)
+    }
+
+    fn not_granted(&self) -> Error {
+        Error::new(
+            ErrorKind::NoSuchKey,
+            format!("the container has no readable key for upcall {}", self.id),
+        )
+        .hint("answer with a payload, or grant the key to the container first")
+    }
+
+    /// Why an answer came to nothing although the request is over.
+    fn in_vain(&self, end: End) -> Error {
+        if end == End::Rejected(errno::EDQUOT) {
+            return Error::new(
+                ErrorKind::QuotaExceeded,
+                format!(
+                    "cannot answer upcall {}: the requester's key quota is used up",
+                    self.id
+                ),
+            )
+            .errno(errno::EDQUOT);
+        }
+        Error::new(
+            ErrorKind::WrongState,
+            format!(
+                "cannot answer upcall {}: it has ended ({})",
+                self.id,
+                end.as_str()
+            ),
+        )
+    }
+
+    /// Why the kernel did not take a payload; the request goes on.
+    fn refused(&self, errno: i32) -> Error {
+        let type_ = keyns::text::escape(&self.request.type_name);
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "cannot answer upcall {}: type {type_} refused the payload",
+                self.id
+            ),
+        )
+        .cause(std::io::Error::from_raw_os_error(errno).to_string())
+        .hint("answer it again: it still waits")
+        .errno(errno)
+    }
+}
+
+/// What an error of `keyns-upcall` means for the request.
+fn given_up(errno: i32) -> End {
+    match errno {
+        errno::ETIMEDOUT => End::Expired,
+        errno::EDQUOT => End::Rejected(errno::EDQUOT),
+        // It was told to end and rejected with this.
+        errno::EINTR => End::Rejected(errno::ENOKEY),
+        // Somebody completed the key before.
+        _ => End::Gone,
+    }
+}
+
+/// What it means that `keyns-upcall` ended the request by itself.
+fn unasked(outcome: Option<Outcome>) -> End {
+    outcome.map_or(End::Gone, |outcome| given_up(outcome.errno))
+}
+
+/// Why an agent's answer is not taken.
+pub(super) fn not_yours(id: RequestId) -> Error {
+    Error::new(
+        ErrorKind::WrongState,
+        format!("cannot answer upcall {id}: it is not with this agent any more"),
+    )
+}
