@@ -6,16 +6,16 @@
 
 mod call;
 pub mod cred;
+pub mod helper_process;
 pub mod kernel_probe;
 pub mod key;
 pub mod key_crypto;
 pub mod peer;
 pub mod process;
-pub mod secret;
-pub mod serial;
-pub mod helper_process;
 pub mod requester;
 pub mod routing_entry;
+pub mod secret;
+pub mod serial;
 pub mod upcall_socket;
 pub mod upcall_wire;
 
