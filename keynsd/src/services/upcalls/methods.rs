@@ -185,7 +185,8 @@ fn list_rules(daemon: &Daemon, call: ListRules) -> Result<Rules, Error> {
     })
 }
 
-fn shown(daemon: &Daemon, rule: &StoredRule) -> Rule {
+/// A rule with the present name of its container.
+pub(super) fn shown(daemon: &Daemon, rule: &StoredRule) -> Rule {
     let record = daemon.containers.get(rule.container);
     rule.shown(record.map_or_else(|| name_of_gone(rule.container), |r| r.path.to_string()))
 }

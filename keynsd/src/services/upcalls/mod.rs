@@ -26,14 +26,14 @@ pub mod rules;
 pub(crate) mod testing;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use keyns::engine::{ContainerId, ContainerRecord, State as ContainerState};
 use keyns::text::Escaped;
-use keyns_interfaces::upcalls::{Target, UpcallInfo};
+use keyns_interfaces::upcalls::{Rule, Target, UpcallInfo};
 use keyns_sys::requester::NsKind;
 use keyns_sys::upcall_wire::Rejection;
 use tokio::sync::mpsc;
@@ -100,19 +100,14 @@ struct Admitted {
 }
 
 impl Upcalls {
-    /// Reads the rules of an earlier run. Those of containers that `exists` does not know are
-    /// removed.
+    /// Reads the rules of an earlier run; [`Upcalls::restore`] removes those of no use.
     ///
     /// # Errors
     /// Those of the store, and of looking up the host's network namespace.
-    pub fn open(store: &Store, exists: impl Fn(ContainerId) -> bool) -> io::Result<Self> {
+    pub fn open(store: &Store) -> io::Result<Self> {
         let mut state = State::default();
-        for (name, rule) in store.load::<StoredRule>(RULES)? {
-            if exists(rule.container) {
-                state.rules.place(rule);
-            } else {
-                store.delete(RULES, &name)?;
-            }
+        for (_, rule) in store.load::<StoredRule>(RULES)? {
+            state.rules.place(rule);
         }
         state.limits.follow(&state.rules);
         Ok(Self {
@@ -121,6 +116,23 @@ impl Upcalls {
             store: store.clone(),
             host_net: keyns_sys::requester::own_namespace_inode(NsKind::Net)?,
         })
+    }
+
+    /// Forgets the rules of containers that did not survive the last run.
+    pub fn restore(&self, daemon: &Daemon) {
+        let containers: BTreeSet<ContainerId> = self
+            .state
+            .borrow()
+            .rules
+            .all()
+            .map(|rule| rule.container)
+            .collect();
+        for container in containers {
+            let record = daemon.containers.get(container);
+            if record.is_none_or(|record| record.state == ContainerState::Dead) {
+                self.container_gone(container);
+            }
+        }
     }
 
     /// Serves the upcall socket for ever. A fault of one request never ends it.
@@ -134,7 +146,7 @@ impl Upcalls {
     /// Rejects every request of a container and of those inside it, and waits until their
     /// requesters can be killed. The container must be marked as dying before, so that no further
     /// one is let in. Returns how many there were.
-    pub async fn reject_container(&self, container: ContainerId) -> usize {
+    pub async fn reject_container(&self, container: ContainerId) -> u64 {
         let requests = self.state.borrow().table.of_container(container);
         for commands in &requests {
             let end = Command::End(Refusal::Dying.rejection());
@@ -149,11 +161,11 @@ impl Upcalls {
         if timeout(REJECT_ALL, all).await.is_err() {
             tracing::warn!(%container, "requests of a dying container do not end");
         }
-        requests.len()
+        u64::try_from(requests.len()).unwrap_or(u64::MAX)
     }
 
     /// Forgets the rules of a container that is gone.
-    pub fn forget_container(&self, container: ContainerId) {
+    pub fn container_gone(&self, container: ContainerId) {
         let mut state = self.state.borrow_mut();
         let State {
             rules,
@@ -170,6 +182,17 @@ impl Upcalls {
         limits.follow(rules);
         limits.forget(container);
         floods.remove(&container);
+    }
+
+    /// The rules of one container, in the order they are tried.
+    #[must_use]
+    pub fn rules_of(&self, daemon: &Daemon, container: ContainerId) -> Vec<Rule> {
+        let state = self.state.borrow();
+        state
+            .rules
+            .of(container)
+            .map(|rule| methods::shown(daemon, rule))
+            .collect()
     }
 
     /// Requests waiting now.
@@ -196,17 +219,17 @@ impl Upcalls {
             refusal.rejection()
         };
         let container = place.ok_or_else(|| refuse(Refusal::Stranger))?;
-        if matches!(
-            container.state,
-            ContainerState::Dying | ContainerState::Dead
-        ) {
+        // A nested container ends after the one around it was marked.
+        let lineage = daemon.containers.lineage(container.id);
+        let ends =
+            |c: &ContainerRecord| matches!(c.state, ContainerState::Dying | ContainerState::Dead);
+        if lineage.iter().any(ends) {
             return Err(refuse(Refusal::Dying));
         }
         let id = self.numbers.next().map_err(|error| {
             tracing::error!(%error, "cannot number a request");
             Rejection::NO_KEY
         })?;
-        let lineage = daemon.containers.lineage(container.id);
         let numbers = requester::numbers(&lineage);
         let mut state = self.state.borrow_mut();
         let State {
