@@ -160,6 +160,23 @@ impl RoutingTable {
         })
     }
 
+    /// Publishes an entry for a namespace that the caller has pinned, over whatever is there.
+    ///
+    /// The pin proves that the inode is this container's: an entry of another one was left by an
+    /// instance that lost its pins before its entries.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), but never [`RoutingError::Owned`].
+    pub fn claim(&self, key: &RoutingKey, entry: &RoutingEntry) -> Result<(), RoutingError> {
+        match self.publish(key, entry) {
+            Err(RoutingError::Owned { path }) => {
+                remove(&path)?;
+                self.publish(key, entry)
+            }
+            other => other,
+        }
+    }
+
     /// Removes the entry of one namespace if it belongs to this container; absent is fine.
     ///
     /// # Errors

@@ -1,1 +1,38 @@
-//! placeholder
+//! What the tests share: where the programs are, names that nobody else uses.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Directory of the built programs: `KEYNS_BIN_DIR`, or the one `make` builds into.
+///
+/// # Panics
+/// When it does not exist.
+#[must_use]
+pub fn bin_dir() -> PathBuf {
+    let directory = std::env::var_os("KEYNS_BIN_DIR").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/keyns-bin")),
+        PathBuf::from,
+    );
+    assert!(
+        directory.is_dir(),
+        "{} does not exist; build the programs first: make programs",
+        directory.display()
+    );
+    directory
+}
+
+/// A name that no other test and no other run uses.
+#[must_use]
+pub fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{what}-{}-{count}", std::process::id())
+}
+
+/// A service uid for one test: registries of parallel tests must not share a user keyring's quota.
+#[must_use]
+pub fn service_uid() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    0x9000_0000 + std::process::id() % 0x10_0000 * 256 + count % 256
+}

@@ -164,6 +164,7 @@ impl Keys {
     /// A slot for the session keyring of a process about to be started in the container; that process
     /// still has the host's uid 0 and links its new session keyring into the slot, then gives it to
     /// `uid`. Through the slot a container keyring that was invalidated is replaced in the session.
+    /// If it is dead already, it is rebuilt first: ask for [`Self::keyrings`] afterwards.
     ///
     /// A slot per session, because one keyring holds one key of each description and every anonymous
     /// session keyring is called `_ses`.
@@ -171,6 +172,7 @@ impl Keys {
     /// # Errors
     /// [`KeyError::NoContainer`]; the kernel's.
     pub fn session_slot(&mut self, id: ContainerId, uid: u32) -> Result<KeySerial, KeyError> {
+        self.heal(id)?;
         self.prune_sessions(id)?;
         let sessions = self.ring(id)?.sessions;
         let name = format!("{}:{uid}", self.unique("session"));
@@ -270,7 +272,7 @@ fn relink(container: KeySerial, owner: u32, slot: KeySerial) -> Result<(), KeyEr
 fn in_use(session: KeySerial, uid: u32) -> io::Result<bool> {
     let _acting = ActingAs::owner(uid)?;
     // Not shown: its owner took VIEW away. It is kept as long as the container.
-    Ok(facts::rows()?.into_iter().find(|row| row.serial == session).is_none_or(|row| row.usage > 1))
+    Ok(facts::rows()?.get(&session).is_none_or(|row| row.usage > 1))
 }
 
 fn learn(root: KeySerial, owner: u32) -> Result<Option<Ring>, KeyError> {

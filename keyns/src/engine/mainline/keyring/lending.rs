@@ -153,8 +153,8 @@ impl Keys {
                 Err(error) if death(&error).is_some() => continue,
                 Err(error) => return Err(KeyError::of("describe a lent key")(error)),
             };
-            let row = rows.iter().find(|row| row.serial == *serial);
-            let deadline = row.and_then(|row| row.expires_in).map(|left| at.saturating_add(left));
+            let left = rows.get(serial).and_then(|row| row.expires_in);
+            let deadline = left.map(|left| at.saturating_add(left));
             lent.push(LentKey { facts, deadline });
         }
         Ok(lent)
@@ -185,6 +185,6 @@ impl Keys {
 /// When a possessed key expires at the earliest.
 fn deadline_of(serial: KeySerial) -> std::io::Result<Option<Deadline>> {
     let at = now();
-    let row = facts::rows()?.into_iter().find(|row| row.serial == serial);
-    Ok(row.and_then(|row| row.expires_in).map(|left| at.saturating_add(left)))
+    let left = facts::rows()?.get(&serial).and_then(|row| row.expires_in);
+    Ok(left.map(|left| at.saturating_add(left)))
 }

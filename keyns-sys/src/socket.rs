@@ -1,1 +1,0 @@
-//! SOCK_SEQPACKET sockets with descriptors.

@@ -1,0 +1,44 @@
+//! Why an engine could not do something.
+
+use std::io;
+
+/// A failed engine operation: what was tried, on what, and what the kernel said.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A system call failed.
+    #[error("cannot {operation}: {source}")]
+    System {
+        /// What was tried, as the rest of a sentence beginning with "cannot".
+        operation: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The request cannot be met on this kernel or with these parameters.
+    #[error("{0}")]
+    Refused(String),
+    /// A helper process broke off or answered nonsense.
+    #[error("the helper that should {operation} failed: {reason}")]
+    Helper {
+        /// What it should do.
+        operation: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl EngineError {
+    /// Wraps a system call's error; `operation` completes "cannot …".
+    pub fn system(operation: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let operation = operation.into();
+        move |source| Self::System { operation, source }
+    }
+
+    /// The errno behind it, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::System { source, .. } => source.raw_os_error(),
+            Self::Refused(_) | Self::Helper { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Building a container's namespaces, in the helper `keyns-stage`.
+//!
+//! Two processes work on it. The *builder* stays in the host's namespaces: it writes the id maps
+//! and pins what there is to pin. The *holder*, its child, walks into the new namespaces and does
+//! nothing but exist there until the pins hold them; then it exits.
+//!
+//! A container with a user namespace gets its mounts in two steps. First the holder builds the root
+//! in a *staging* namespace that belongs to the host, and only then unshares user and mount
+//! namespace together: the kernel locks mounts when it copies a tree across a user-namespace
+//! border, and only then. A tree put into a namespace that the container owns already could be
+//! remounted writable and taken apart from inside.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sched::CloneFlags;
+use serde::{Deserialize, Serialize};
+
+use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
+
+use super::super::container::{IdRange, Namespace, Namespaces, Root};
+use super::channel::Channel;
+use super::failure::Failure;
+use super::{cgroup, pin, root};
+
+/// Everything the builder needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct BuildRequest {
+    /// Host name, if the container has its own.
+    pub(super) host_name: String,
+    pub(super) namespaces: Namespaces,
+    pub(super) root: Root,
+    /// The container's own ids.
+    pub(super) ids: Option<IdRange>,
+    /// Ids and user namespace of the nearest ancestor that has one.
+    pub(super) parent_user: Option<(IdRange, PathBuf)>,
+    /// Mount namespace of the nearest ancestor that has one.
+    pub(super) parent_mount: Option<PathBuf>,
+    /// Made already.
+    pub(super) cgroup: PathBuf,
+    /// Directory of the pins; made already.
+    pub(super) pins: PathBuf,
+}
+
+/// Inodes of the pins made, by name.
+pub(super) type BuildReply = Result<BTreeMap<String, u64>, Failure>;
+
+/// Name of the pin of the staging mount namespace.
+pub(super) const STAGE_PIN: &str = "stage";
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Step {
+    Staged,
+    Unshared,
+}
+
+/// `main` of the builder: one request from standard input, one answer.
+///
+/// # Errors
+/// Only when it cannot even answer.
+pub fn main() -> io::Result<()> {
+    let alone = SingleThreaded::prove()?;
+    nix::sys::prctl::set_dumpable(false)?;
+    let daemon = Channel::from(process::take_inherited(&alone, 0)?);
+    daemon.set_timeout(Some(Duration::from_secs(20)))?;
+    let (request, _) = daemon.receive::<BuildRequest>()?;
+    let reply: BuildReply = build(&alone, &request).map_err(|failure| {
+        // Half a container is none; what cannot be undone here is reported by the pins left.
+        let _ = pin::unpin_all(&request.pins);
+        failure
+    });
+    daemon.send(&reply, &[])
+}
+
+fn build(
+    alone: &SingleThreaded,
+    request: &BuildRequest,
+) -> Result<BTreeMap<String, u64>, Failure> {
+    let (ours, theirs) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
+    ours.set_timeout(Some(Duration::from_secs(15))).map_err(Failure::of("set a time-out"))?;
+    let cgroup = cgroup::open(&request.cgroup).map_err(Failure::of("open the cgroup"))?;
+    let options = ForkOptions { cgroup: Some(cgroup.as_fd()), ..ForkOptions::default() };
+    let holder = match process::fork(alone, options).map_err(Failure::of("fork the holder"))? {
+        Fork::Child => {
+            drop(ours);
+            let code = match hold(alone, request, &theirs) {
+                Ok(()) => 0,
+                Err(failure) => {
+                    let _ = theirs.send(&Err::<Step, _>(failure), &[]);
+                    1
+                }
+            };
+            std::process::exit(code);
+        }
+        Fork::Parent { pid, .. } => pid,
+    };
+    drop(theirs);
+    let result = attend(alone, request, &ours, holder);
+    // Lets the holder go on to its end, whatever happened.
+    drop(ours);
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(holder.cast_signed()), None);
+    result
+}
+
+fn attend(
+    alone: &SingleThreaded,
+    request: &BuildRequest,
+    holder: &Channel,
+    pid: u32,
+) -> Result<BTreeMap<String, u64>, Failure> {
+    let ns = PathBuf::from(format!("/proc/{pid}/ns"));
+    let mut pins = BTreeMap::new();
+    let mut pin = |file: &str, name: &str| -> Result<(), Failure> {
+        let inode = pin::pin(&ns.join(file), &request.pins.join(name))
+            .map_err(Failure::of(format!("pin the {name} namespace")))?;
+        pins.insert(name.to_owned(), inode);
+        Ok(())
+    };
+    loop {
+        let (step, _) = holder
+            .receive::<Result<Step, Failure>>()
+            .map_err(Failure::of("hear from the holder"))?;
+        match step? {
+            Step::Staged => pin("mnt", STAGE_PIN)?,
+            Step::Unshared => break,
+        }
+        holder.send(&(), &[]).map_err(Failure::of("release the holder"))?;
+    }
+    if let (true, Some(ids)) = (request.namespaces.contains(&Namespace::User), request.ids) {
+        write_maps(alone, pid, ids, request.parent_user.as_ref())?;
+    }
+    for kind in &request.namespaces {
+        // The PID namespace is born with the first process.
+        if *kind != Namespace::Pid {
+            pin(kind.file(), kind.file())?;
+        }
+    }
+    Ok(pins)
+}
+
+fn write_maps(
+    alone: &SingleThreaded,
+    pid: u32,
+    ids: IdRange,
+    parent: Option<&(IdRange, PathBuf)>,
+) -> Result<(), Failure> {
+    let Some((parent_ids, parent_pin)) = parent else {
+        return write_map_files(pid, ids.base, ids.count);
+    };
+    // The kernel takes a nested map only from a process of the parent user namespace itself.
+    let base = parent_ids
+        .inside(ids.base)
+        .ok_or_else(|| Failure::because("map ids that the parent container does not have"))?;
+    let child = process::fork(alone, ForkOptions::default())
+        .map_err(Failure::of("fork the map writer"))?;
+    match child {
+        Fork::Child => {
+            let wrote = enter(parent_pin, CloneFlags::CLONE_NEWUSER)
+                .and_then(|()| write_map_files(pid, base, ids.count));
+            std::process::exit(wrote.map_or_else(|failure| failure.errno.clamp(1, 255), |()| 0));
+        }
+        Fork::Parent { pid: writer, .. } => {
+            let status =
+                nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(writer.cast_signed()), None)
+                    .map_err(Failure::of("wait for the map writer"))?;
+            match status {
+                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+                nix::sys::wait::WaitStatus::Exited(_, errno) => {
+                    Err(Failure { operation: "write a nested id map".into(), errno })
+                }
+                other => Err(Failure::because(format!("write a nested id map ({other:?})"))),
+            }
+        }
+    }
+}
+
+fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
+    for file in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{pid}/{file}"), format!("0 {base} {count}\n"))
+            .map_err(Failure::of(format!("write {file}")))?;
+    }
+    Ok(())
+}
+
+/// Joins the namespace that is pinned at `pin`.
+pub(super) fn enter(pin: &Path, kind: CloneFlags) -> Result<(), Failure> {
+    nix::sched::setns(open_pin(pin)?, kind)
+        .map_err(Failure::of(format!("enter the namespace {}", pin.display())))
+}
+
+fn open_pin(pin: &Path) -> Result<fs::File, Failure> {
+    fs::File::open(pin).map_err(Failure::of(format!("open the namespace {}", pin.display())))
+}
+
+/// The flag of `clone(2)` for a kind of namespace.
+pub(super) fn clone_flag(kind: Namespace) -> CloneFlags {
+    match kind {
+        Namespace::User => CloneFlags::CLONE_NEWUSER,
+        Namespace::Pid => CloneFlags::CLONE_NEWPID,
+        Namespace::Mount => CloneFlags::CLONE_NEWNS,
+        Namespace::Net => CloneFlags::CLONE_NEWNET,
+        Namespace::Ipc => CloneFlags::CLONE_NEWIPC,
+        Namespace::Uts => CloneFlags::CLONE_NEWUTS,
+        Namespace::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+    }
+}
+
+fn hold(alone: &SingleThreaded, request: &BuildRequest, builder: &Channel) -> Result<(), Failure> {
+    use nix::sys::signal::Signal;
+
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
+    process::close_all_but(alone, 3, &[builder.as_fd()])
+        .map_err(Failure::of("close inherited descriptors"))?;
+
+    // Opened while the pins are still in view.
+    let parent_user = request.parent_user.as_ref().map(|(_, pin)| open_pin(pin)).transpose()?;
+    let has = |kind| request.namespaces.contains(&kind);
+    let in_user_namespace = request.ids.is_some() || request.parent_user.is_some();
+    let owner = request.ids.or(request.parent_user.as_ref().map(|(ids, _)| *ids));
+    let staged = has(Namespace::Mount) && request.root != Root::Copy;
+    if staged {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(Failure::of("make a mount namespace"))?;
+        root::make_private()?;
+        root::enter_new_root(&request.root, owner.map_or(0, |ids| ids.base))?;
+        root::make_shared()?;
+        if in_user_namespace {
+            tell(builder, Step::Staged)?;
+        }
+    } else if let (true, Some(parent)) = (has(Namespace::Mount), &request.parent_mount) {
+        enter(parent, CloneFlags::CLONE_NEWNS)?;
+    }
+
+    if let Some(parent) = parent_user {
+        nix::sched::setns(parent, CloneFlags::CLONE_NEWUSER)
+            .map_err(Failure::of("enter the parent's user namespace"))?;
+        // A user namespace can only be made by an id that is mapped in its parent.
+        nix::unistd::setresgid(0.into(), 0.into(), 0.into())
+            .and_then(|()| nix::unistd::setresuid(0.into(), 0.into(), 0.into()))
+            .map_err(Failure::of("become root of the parent container"))?;
+    }
+    let mut flags = CloneFlags::empty();
+    for kind in &request.namespaces {
+        match kind {
+            Namespace::Pid => {}
+            // Without a user namespace the staged tree already is the container's.
+            Namespace::Mount if staged && !in_user_namespace => {}
+            kind => flags |= clone_flag(*kind),
+        }
+    }
+    nix::sched::unshare(flags).map_err(Failure::of("make the container's namespaces"))?;
+    if has(Namespace::Mount) && !staged && !in_user_namespace {
+        root::make_slave()?;
+    }
+    if has(Namespace::Uts) {
+        nix::unistd::sethostname(&request.host_name).map_err(Failure::of("set the host name"))?;
+    }
+    if has(Namespace::Net) {
+        process::loopback_up().map_err(Failure::of("switch the loopback interface on"))?;
+    }
+    builder
+        .send(&Ok::<_, Failure>(Step::Unshared), &[])
+        .map_err(Failure::of("report to the builder"))?;
+    // The builder hangs up when everything is pinned.
+    let _ = builder.receive::<()>();
+    Ok(())
+}
+
+fn tell(builder: &Channel, step: Step) -> Result<(), Failure> {
+    builder
+        .call::<_, ()>(&Ok::<_, Failure>(step), &[])
+        .map(drop)
+        .map_err(Failure::of("report to the builder"))
+}

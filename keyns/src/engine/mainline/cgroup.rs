@@ -1,0 +1,140 @@
+//! The cgroups of containers: kill, and the proof that nothing is left.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::super::container::ContainerId;
+
+/// Where cgroup2 is mounted: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on a hybrid layout.
+///
+/// # Errors
+/// Those of reading `/proc/self/mountinfo`.
+pub fn mount_point() -> io::Result<Option<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mounts.lines().find_map(|line| {
+        // proc_pid_mountinfo(5): five fields, mount options, optional fields, "-", the type.
+        let (mount, file_system) = line.split_once(" - ")?;
+        let kind = file_system.split(' ').next()?;
+        let place = mount.split(' ').nth(4)?;
+        (kind == "cgroup2").then(|| PathBuf::from(place))
+    }))
+}
+
+/// The cgroup2 subtree of an instance.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    mount: PathBuf,
+    top: PathBuf,
+}
+
+impl Cgroups {
+    /// Makes the instance's directory below the cgroup2 mount point.
+    ///
+    /// # Errors
+    /// When there is no cgroup2, or it is too old for `cgroup.kill` (Linux 5.14).
+    pub fn open(mount: PathBuf, instance: &str) -> io::Result<Self> {
+        let top = mount.join(format!("keyns-{instance}"));
+        fs::create_dir_all(&top)?;
+        if !top.join("cgroup.kill").exists() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(Self { mount, top })
+    }
+
+    /// Directory of a container, nested ones below their parent's.
+    #[must_use]
+    pub fn directory(&self, parent: Option<&Path>, id: ContainerId) -> PathBuf {
+        parent.unwrap_or(&self.top).join(id.to_string())
+    }
+
+    /// The path of `directory` as `/proc/PID/cgroup` shows it.
+    #[must_use]
+    pub fn kernel_path(&self, directory: &Path) -> PathBuf {
+        let below = directory.strip_prefix(&self.mount).unwrap_or(directory);
+        Path::new("/").join(below)
+    }
+
+    /// Removes the instance's directory if nothing is in it.
+    ///
+    /// # Errors
+    /// `rmdir(2)`: `EBUSY` while a container is left.
+    pub fn remove(&self) -> io::Result<()> {
+        fs::remove_dir(&self.top)
+    }
+
+    /// Directories of containers directly below the instance's, for cleaning up after a crash.
+    ///
+    /// # Errors
+    /// `readdir(3)`.
+    pub fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.top)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Opens a cgroup directory for `CLONE_INTO_CGROUP`.
+///
+/// # Errors
+/// `open(2)`.
+pub fn open(directory: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Whether a process is left in `directory` or below (`cgroup.events`).
+///
+/// # Errors
+/// `NotFound` when the directory is gone.
+pub fn populated(directory: &Path) -> io::Result<bool> {
+    let events = fs::read_to_string(directory.join("cgroup.events"))?;
+    Ok(events.lines().any(|line| line == "populated 1"))
+}
+
+/// Kills everything in `directory` and below and waits until nothing is left.
+///
+/// # Errors
+/// `TimedOut` when a process is left after `patience`, e.g. one that waits for an upcall.
+pub fn kill(directory: &Path, patience: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_micros(200);
+    match fs::write(directory.join("cgroup.kill"), "1") {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    while populated(directory)? {
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Removes `directory` and those below it; all must be empty of processes.
+///
+/// # Errors
+/// `rmdir(2)`.
+pub fn remove(directory: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    fs::remove_dir(directory)
+}

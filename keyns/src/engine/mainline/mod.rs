@@ -1,0 +1,18 @@
+//! The engine for stock kernels.
+
+pub mod build;
+pub mod cgroup;
+pub mod channel;
+pub mod engine;
+mod enter;
+pub mod failure;
+pub mod ids;
+pub mod monitor;
+pub mod keyring;
+pub mod paths;
+pub mod pin;
+pub mod program;
+mod root;
+mod routes;
+
+pub use engine::{Mainline, Options, Prepared, RunSpec};

@@ -1,0 +1,382 @@
+//! The monitor: parent of everything in one container.
+//!
+//! It outlives the daemon. It holds what would be lost with it: exit statuses, and the masters of
+//! terminals. The daemon reaches it by a socket in the instance's runtime directory, once per
+//! command and once to watch; a new daemon connects to the same socket.
+//!
+//! One thread, one loop. Starting a process takes some milliseconds in which nothing else is
+//! served; each step of it has a time limit.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags};
+use serde::{Deserialize, Serialize};
+
+use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
+
+use super::super::container::ExitStatus;
+use super::channel::Channel;
+use super::enter::{self, Descriptors, Forked, ProcessReport, StageReport, StartPlan};
+use super::failure::Failure;
+use super::{cgroup, pin};
+
+/// Time for each step of starting a process, and for the daemon to release it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A command of the daemon; the answer is a [`Answer`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Command {
+    /// Fork a process that waits; then [`Command::Release`] on the same connection.
+    Prepare(Box<StartPlan>),
+    /// Let the prepared process execute its program.
+    Release,
+    /// Send a signal to a process.
+    Signal { process: u64, signal: i32 },
+    /// Report the processes, and from now on each end.
+    Watch,
+    /// The daemon has stored everything; nothing runs any more.
+    Quit,
+}
+
+/// An answer to a command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// The process waits; with the terminal's master, if it has one.
+    Prepared { pid: u32, pid_namespace: Option<u64> },
+    /// Done.
+    Done,
+    /// Not done.
+    Failed(Failure),
+    /// The processes there are and were.
+    Processes(Vec<ProcessState>),
+}
+
+/// A process of the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessState {
+    /// Number within the container.
+    pub process: u64,
+    /// Id on the host.
+    pub pid: u32,
+    /// How it ended; `None` while it lives.
+    pub exit: Option<ExitStatus>,
+}
+
+struct Process {
+    state: ProcessState,
+    pidfd: OwnedFd,
+    /// Kept so that a terminal survives the client that watched it.
+    _terminal: Option<OwnedFd>,
+}
+
+struct Prepared {
+    process: Process,
+    channel: Channel,
+    pid_pin: Option<PathBuf>,
+}
+
+struct Monitor {
+    alone: SingleThreaded,
+    processes: BTreeMap<u64, Process>,
+    watchers: Vec<Channel>,
+}
+
+/// `main` of the monitor: standard input is a listening socket.
+///
+/// # Errors
+/// When it cannot begin; later failures are answers.
+pub fn main() -> io::Result<()> {
+    let alone = SingleThreaded::prove()?;
+    nix::sys::prctl::set_dumpable(false)?;
+    let listener = process::take_inherited(&alone, 0)?;
+    process::close_all_but(&alone, 3, &[])?;
+    // Not the daemon's child: the daemon waits for nobody, and a new one would not know it.
+    if let Fork::Parent { .. } = process::fork(&alone, ForkOptions::default())? {
+        std::process::exit(0);
+    }
+    nix::unistd::setsid()?;
+    // The monitor possesses nothing it could pass on.
+    keyns_sys::key::join_session_keyring(None)?;
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.add(Signal::SIGPIPE);
+    mask.thread_block()?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let monitor = Monitor { alone, processes: BTreeMap::new(), watchers: Vec::new() };
+    monitor.serve(&listener, &signals)
+}
+
+impl Monitor {
+    fn serve(mut self, listener: &OwnedFd, signals: &SignalFd) -> io::Result<()> {
+        loop {
+            let watched = self.watchers.len();
+            let mut fds = vec![
+                PollFd::new(listener, PollFlags::IN),
+                PollFd::new(signals, PollFlags::IN),
+            ];
+            fds.extend(self.watchers.iter().map(|w| PollFd::new(w, PollFlags::IN)));
+            match rustix::event::poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            drop(fds);
+            let at = |index: usize| ready.get(index).copied().unwrap_or(false);
+            // A watcher says nothing; readable means it hung up.
+            for index in (0..watched).rev() {
+                if at(index + 2) {
+                    drop(self.watchers.remove(index));
+                }
+            }
+            if at(1) {
+                while let Ok(Some(_)) = signals.read_signal() {}
+                self.reap();
+            }
+            if at(0) {
+                // One bad connection is that connection's end and nothing else's.
+                if let Ok(channel) = Channel::accept(listener)
+                    && self.converse(channel).unwrap_or(false)
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Serves one connection; true: quit.
+    fn converse(&mut self, channel: Channel) -> io::Result<bool> {
+        channel.set_timeout(Some(PATIENCE))?;
+        let (command, fds) = channel.receive::<Command>()?;
+        match command {
+            Command::Prepare(plan) => {
+                match self.prepare(&plan, fds) {
+                    Err(failure) => channel.send(&Answer::Failed(failure), &[])?,
+                    Ok(prepared) => self.offer(&channel, prepared)?,
+                }
+                Ok(false)
+            }
+            Command::Release => {
+                let failure = Failure::because("release a process that was not prepared");
+                channel.send(&Answer::Failed(failure), &[])?;
+                Ok(false)
+            }
+            Command::Signal { process, signal } => {
+                channel.send(&self.signal(process, signal), &[])?;
+                Ok(false)
+            }
+            Command::Watch => {
+                self.reap();
+                let states = self.processes.values().map(|p| p.state.clone()).collect();
+                channel.send(&Answer::Processes(states), &[])?;
+                self.watchers.push(channel);
+                Ok(false)
+            }
+            Command::Quit => {
+                self.reap();
+                let alive = self.processes.values().any(|p| p.state.exit.is_none());
+                if alive {
+                    let failure = Failure::because("quit while a process is left");
+                    channel.send(&Answer::Failed(failure), &[])?;
+                } else {
+                    channel.send(&Answer::Done, &[])?;
+                }
+                Ok(!alive)
+            }
+        }
+    }
+
+    fn signal(&self, process: u64, signal: i32) -> Answer {
+        let what = format!("send signal {signal} to process {process}");
+        let Some(target) = self.processes.get(&process).filter(|p| p.state.exit.is_none()) else {
+            return Answer::Failed(Failure { operation: what, errno: libc_esrch() });
+        };
+        let Some(number) = rustix::process::Signal::from_named_raw(signal) else {
+            return Answer::Failed(Failure { operation: what, errno: libc_einval() });
+        };
+        match rustix::process::pidfd_send_signal(&target.pidfd, number) {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Failed(Failure::of(what)(error)),
+        }
+    }
+
+    fn prepare(&mut self, plan: &StartPlan, fds: Vec<OwnedFd>) -> Result<Prepared, Failure> {
+        if self.processes.contains_key(&plan.process) {
+            return Err(Failure::because("use the number of another process"));
+        }
+        let descriptors = Descriptors::sort(plan, fds)?;
+        let (ours, stage_end) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
+        let (channel, process_end) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
+        for end in [&ours, &channel] {
+            end.set_timeout(Some(PATIENCE)).map_err(Failure::of("set a time-out"))?;
+        }
+        let cgroup = cgroup::open(&plan.cgroup).map_err(Failure::of("open the cgroup"))?;
+        let options = ForkOptions { cgroup: Some(cgroup.as_fd()), ..ForkOptions::default() };
+        let stage = match process::fork(&self.alone, options).map_err(Failure::of("fork"))? {
+            Fork::Child => {
+                let outcome =
+                    enter::stage(&self.alone, plan, &descriptors, &stage_end, &process_end);
+                if let Err(failure) = outcome {
+                    let _ = stage_end.send(&StageReport::Err(failure), &[]);
+                }
+                std::process::exit(0);
+            }
+            Fork::Parent { pid, .. } => pid,
+        };
+        drop((stage_end, process_end, descriptors));
+        // Helpers end by themselves; nobody else may take their status for a process'.
+        let mut helpers = vec![Pid::from_raw(stage.cast_signed())];
+        let report = loop {
+            match ours.receive::<StageReport>() {
+                Ok((Ok(Forked::Helper(pid)), _)) => helpers.push(Pid::from_raw(pid.cast_signed())),
+                other => break other,
+            }
+        };
+        for helper in helpers {
+            if report.is_err() {
+                let _ = nix::sys::signal::kill(helper, Signal::SIGKILL);
+            }
+            let _ = nix::sys::wait::waitpid(helper, Some(WaitPidFlag::__WALL));
+        }
+        let (report, mut fds) = report.map_err(Failure::of("hear from the stage"))?;
+        report?;
+        let pidfd = fds.pop().ok_or_else(|| Failure::because("get the process' descriptor"))?;
+        let pid = host_pid(&pidfd)?;
+        let state = ProcessState { process: plan.process, pid, exit: None };
+        let mut prepared = Prepared {
+            process: Process { state, pidfd, _terminal: None },
+            channel,
+            pid_pin: None,
+        };
+        match self.equip(plan, &mut prepared) {
+            Ok(()) => Ok(prepared),
+            Err(failure) => {
+                self.discard(prepared);
+                Err(failure)
+            }
+        }
+    }
+
+    /// What must be there before the process runs: its report, its pin, its `/proc`.
+    fn equip(&self, plan: &StartPlan, prepared: &mut Prepared) -> Result<(), Failure> {
+        let (report, mut fds) = prepared
+            .channel
+            .receive::<ProcessReport>()
+            .map_err(Failure::of("hear from the process"))?;
+        report?;
+        prepared.process._terminal = fds.pop();
+        if let Some(target) = &plan.new_pid_namespace {
+            let source = PathBuf::from(format!("/proc/{}/ns/pid", prepared.process.state.pid));
+            pin::pin(&source, target).map_err(Failure::of("pin the PID namespace"))?;
+            prepared.pid_pin = Some(target.clone());
+            if let Some(mounts) = &plan.procfs_into {
+                enter::mount_procfs(&self.alone, target, mounts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a process that never ran.
+    fn discard(&self, prepared: Prepared) {
+        let _ = rustix::process::pidfd_send_signal(
+            &prepared.process.pidfd,
+            rustix::process::Signal::KILL,
+        );
+        let pid = Pid::from_raw(prepared.process.state.pid.cast_signed());
+        let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::__WALL));
+        if let Some(target) = prepared.pid_pin {
+            let _ = pin::unpin(&target);
+        }
+    }
+
+    /// Tells the daemon of a prepared process and waits for its release.
+    fn offer(&mut self, channel: &Channel, prepared: Prepared) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let pid_namespace = prepared
+            .pid_pin
+            .as_ref()
+            .and_then(|pin| std::fs::metadata(pin).ok())
+            .map(|m| m.ino());
+        let answer = Answer::Prepared { pid: prepared.process.state.pid, pid_namespace };
+        let fds: Vec<_> = prepared.process._terminal.iter().map(AsFd::as_fd).collect();
+        let released = channel
+            .send(&answer, &fds)
+            .and_then(|()| channel.receive::<Command>())
+            .is_ok_and(|(command, _)| matches!(command, Command::Release));
+        if !released {
+            // The daemon died or gave up: what it does not know must not run.
+            self.discard(prepared);
+            return Ok(());
+        }
+        let failure = match prepared.channel.call::<(), ProcessReport>(&(), &[]) {
+            // The descriptor closes when the program is executed.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => Some(Failure::of("release the process")(error)),
+            Ok((report, _)) => report.err(),
+        };
+        if let Some(failure) = failure {
+            self.discard(prepared);
+            return channel.send(&Answer::Failed(failure), &[]);
+        }
+        self.processes.insert(prepared.process.state.process, prepared.process);
+        channel.send(&Answer::Done, &[])?;
+        // It may have ended before it was entered in the table.
+        self.reap();
+        Ok(())
+    }
+
+    fn reap(&mut self) {
+        let running: Vec<(u64, Pid)> = self
+            .processes
+            .values()
+            .filter(|p| p.state.exit.is_none())
+            .map(|p| (p.state.process, Pid::from_raw(p.state.pid.cast_signed())))
+            .collect();
+        for (number, pid) in running {
+            let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+            let exit = match nix::sys::wait::waitpid(pid, Some(flags)) {
+                Ok(WaitStatus::Exited(_, code)) => ExitStatus::Exited(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => ExitStatus::Killed(signal as i32),
+                Ok(_) => continue,
+                Err(_) => ExitStatus::Unknown,
+            };
+            if let Some(process) = self.processes.get_mut(&number) {
+                process.state.exit = Some(exit);
+                let state = process.state.clone();
+                // A watcher that is gone is noticed by poll; one that does not read loses its
+                // connection, not the status.
+                self.watchers.retain(|w| w.send(&state, &[]).is_ok());
+            }
+        }
+    }
+}
+
+/// The process id behind a pidfd as the host numbers it (`proc_pid_fdinfo(5)`).
+fn host_pid(pidfd: &OwnedFd) -> Result<u32, Failure> {
+    use std::os::fd::AsRawFd as _;
+
+    let what = "find the process' id";
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))
+        .map_err(Failure::of(what))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .ok_or_else(|| Failure::because(what))
+}
+
+fn libc_esrch() -> i32 {
+    rustix::io::Errno::SRCH.raw_os_error()
+}
+
+fn libc_einval() -> i32 {
+    rustix::io::Errno::INVAL.raw_os_error()
+}

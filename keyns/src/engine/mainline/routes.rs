@@ -1,0 +1,92 @@
+//! A container's entries in the routing table.
+
+use std::os::unix::ffi::OsStringExt as _;
+
+use super::super::container::{ContainerRecord, Namespace};
+use super::cgroup::Cgroups;
+use super::paths::Paths;
+use crate::routing::{RoutingEntry, RoutingError, RoutingKey, RoutingTable};
+
+/// The namespaces that identify the container's processes; the cgroup, if it has neither.
+fn keys(cgroups: &Cgroups, record: &ContainerRecord) -> Vec<RoutingKey> {
+    let pinned = |kind: Namespace| record.pins.get(kind.file()).copied();
+    let mut keys = Vec::new();
+    keys.extend(pinned(Namespace::User).map(RoutingKey::User));
+    keys.extend(pinned(Namespace::Pid).map(RoutingKey::Pid));
+    let identified = [Namespace::User, Namespace::Pid];
+    if !identified.iter().any(|kind| record.namespaces.contains(kind)) {
+        let path = cgroups.kernel_path(&record.cgroup).into_os_string().into_vec();
+        keys.push(RoutingKey::Cgroup(path));
+    }
+    keys
+}
+
+fn entry(paths: &Paths, record: &ContainerRecord, key: &RoutingKey) -> RoutingEntry {
+    RoutingEntry {
+        instance: paths.instance().to_owned(),
+        container: record.id.0,
+        socket: paths.upcall(),
+        cgroup: match key {
+            RoutingKey::Cgroup(path) => Some(path.clone()),
+            RoutingKey::Pid(_) | RoutingKey::User(_) => None,
+        },
+    }
+}
+
+/// Publishes every entry the container has by now.
+pub(super) fn publish(
+    table: &RoutingTable,
+    paths: &Paths,
+    cgroups: &Cgroups,
+    record: &ContainerRecord,
+) -> Result<(), RoutingError> {
+    for key in keys(cgroups, record) {
+        table.claim(&key, &entry(paths, record, &key))?;
+    }
+    Ok(())
+}
+
+/// Withdraws every entry of the container.
+pub(super) fn withdraw(
+    table: &RoutingTable,
+    paths: &Paths,
+    cgroups: &Cgroups,
+    record: &ContainerRecord,
+) -> Result<(), RoutingError> {
+    for key in keys(cgroups, record) {
+        table.withdraw(&key, &entry(paths, record, &key))?;
+    }
+    Ok(())
+}
+
+/// Withdraws the entry of a PID namespace whose first process never ran.
+pub(super) fn withdraw_pid(
+    table: &RoutingTable,
+    paths: &Paths,
+    record: &ContainerRecord,
+    inode: u64,
+) -> Result<(), RoutingError> {
+    let key = RoutingKey::Pid(inode);
+    table.withdraw(&key, &entry(paths, record, &key))
+}
+
+/// Removes the instance's entries of containers that are not in `records`, and publishes those of
+/// the others again.
+pub(super) fn reconcile(
+    table: &RoutingTable,
+    paths: &Paths,
+    cgroups: &Cgroups,
+    records: &[ContainerRecord],
+) -> Result<(), RoutingError> {
+    for listed in table.entries()? {
+        let Ok(entry) = listed.content else { continue };
+        let known = records.iter().any(|record| record.id.0 == entry.container);
+        if entry.instance == paths.instance() && !known {
+            table.withdraw_container(&entry.instance, entry.container)?;
+        }
+    }
+    for record in records {
+        publish(table, paths, cgroups, record)?;
+    }
+    Ok(())
+}

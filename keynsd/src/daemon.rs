@@ -1,0 +1,85 @@
+//! The daemon's state, shared by all services on its one thread.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use keyns::engine::EngineError;
+use keyns::engine::mainline::Mainline;
+use keyns_interfaces::{Error, ErrorKind};
+
+use crate::config::Config;
+use crate::events::Bus;
+use crate::services::agents::Agents;
+use crate::services::containers::ContainerTable;
+use crate::services::keys::KeyBook;
+use crate::services::upcalls::Upcalls;
+use crate::store::{Counter, Store};
+
+/// Everything the services work on.
+#[derive(Debug)]
+pub struct Daemon {
+    /// What it was started with.
+    pub config: Config,
+    /// The engine; its calls block, so services make them with [`Daemon::blocking`].
+    pub engine: Arc<Mainline>,
+    /// Events to subscribers.
+    pub bus: Bus,
+    /// What survives a restart.
+    pub store: Store,
+    /// Numbers of containers.
+    pub container_ids: Counter,
+    /// The containers.
+    pub containers: ContainerTable,
+    /// Keys and grants.
+    pub keys: KeyBook,
+    /// Requests and rules.
+    pub upcalls: Upcalls,
+    /// Agents.
+    pub agents: Agents,
+}
+
+impl Daemon {
+    /// Runs a blocking engine call off the daemon's thread.
+    ///
+    /// # Errors
+    /// Those of the call, told as a failure to do `what` (completing "cannot …").
+    pub async fn blocking<R: Send + 'static, E: Into<EngineError> + Send + 'static>(
+        self: &Rc<Self>,
+        what: impl Into<String>,
+        call: impl FnOnce(&Mainline) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, Error> {
+        let engine = Arc::clone(&self.engine);
+        let result = tokio::task::spawn_blocking(move || call(&engine).map_err(Into::into)).await;
+        match result {
+            Ok(result) => result.map_err(|error| engine_error(what, &error)),
+            Err(_) => Err(Error::new(ErrorKind::System, format!("cannot {}", what.into()))
+                .cause("the daemon is ending")),
+        }
+    }
+}
+
+/// An engine's failure to do `what` as the contract shows it.
+#[must_use]
+pub fn engine_error(what: impl Into<String>, error: &EngineError) -> Error {
+    let message = format!("cannot {}", what.into());
+    match error {
+        EngineError::Refused(why) => Error::new(ErrorKind::InvalidArgument, message).cause(why),
+        EngineError::System { .. } | EngineError::Helper { .. } => {
+            let wrapped = Error::new(ErrorKind::System, message).cause(error.to_string());
+            match error.errno() {
+                Some(errno) => wrapped.errno(errno),
+                None => wrapped,
+            }
+        }
+    }
+}
+
+/// A failure to store the daemon's state.
+pub fn store_error(what: &str) -> impl FnOnce(io::Error) -> Error {
+    let message = format!("cannot {what}");
+    move |error| {
+        Error::new(ErrorKind::System, message)
+            .cause(format!("the daemon’s state cannot be stored: {error}"))
+    }
+}
