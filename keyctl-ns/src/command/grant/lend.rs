@@ -1,0 +1,127 @@
+//! Grants to containers. The daemon has no right over a caller's key, so the caller lends it: it
+//! links the key into a drop keyring that lasts as long as the connection.
+
+use std::io::{self, Write};
+
+use keyns::errno::KeyOp;
+use keyns::name::ContainerPath;
+use keyns::serial::KeySerial;
+use keyns_interfaces::ErrorKind as Refusal;
+use keyns_interfaces::keys::{GrantTo, Granted, Lend};
+use keyns_sys::key as sys;
+
+use super::GrantArgs;
+use crate::context::Context;
+use crate::daemon::Daemon;
+use crate::error::{CommandError, ErrorKind};
+use crate::key::{self, Target};
+use crate::table::fields;
+use crate::view;
+
+/// Grants rights on a key to a container.
+///
+/// # Errors
+/// What the daemon says; `NotLendable` for a key of the caller's own without the link right.
+pub fn grant(
+    context: &Context,
+    args: &GrantArgs,
+    container: &ContainerPath,
+) -> Result<(), CommandError> {
+    let target = Target::of(&args.key)?;
+    // The drop keyring ends with this connection, so the grant is asked for on the same one.
+    let mut daemon = context.daemon()?;
+    let unlendable = match &target {
+        Target::Own(serial) => lend(&mut daemon, *serial, args, container)?,
+        Target::Contained(_) => None,
+    };
+    let call = GrantTo {
+        key: target.for_daemon(),
+        container: container.to_string(),
+        rights: args.rights.names().map(str::to_owned).collect(),
+        accept_implied: args.accepted().names().map(str::to_owned).collect(),
+        duration: args.duration.map(|time| time.0),
+        dry_run: args.dry_run,
+    };
+    let granted = daemon
+        .call(&call)
+        .map_err(|error| match (error.refusal, unlendable) {
+            // It was not lent before either.
+            (Some(Refusal::NoSuchKey | Refusal::NotLendable), Some(reason)) => reason,
+            (Some(Refusal::ImpliedRights), _) if !error.rights.is_empty() => {
+                let hint = format!(
+                    "accept the extra rights with --accept-implied {}",
+                    error.rights.join(",")
+                );
+                error.or_hint(hint)
+            }
+            _ => error,
+        })?;
+    context.ui.print(&granted, show)
+}
+
+/// Links the key into a drop keyring. Returns why it could not be lent if the kernel does not allow
+/// it; the daemon may hold a link of the key from an earlier grant.
+fn lend(
+    daemon: &mut Daemon,
+    serial: KeySerial,
+    args: &GrantArgs,
+    container: &ContainerPath,
+) -> Result<Option<CommandError>, CommandError> {
+    let drop = daemon.call(&Lend {})?;
+    let Err(error) = sys::link(serial, KeySerial::new(drop.keyring)) else {
+        return Ok(None);
+    };
+    let what = format!(
+        "cannot grant {} on {} to container “{container}”",
+        args.rights,
+        named(serial)
+    );
+    let reason = key::failed(what, KeyOp::Link, &error);
+    if reason.kind != ErrorKind::Denied {
+        return Err(reason);
+    }
+    let mut reason = reason
+        .cause("you have no link right on the key, so it cannot be lent to keynsd")
+        .hint(format!(
+            "add it through keyns instead: keyctl-ns add TYPE DESCRIPTION --container {container}, then grant {container}/TYPE:DESCRIPTION"
+        ));
+    reason.refusal = Some(Refusal::NotLendable);
+    Ok(Some(reason))
+}
+
+fn named(serial: KeySerial) -> String {
+    match key::info(serial) {
+        Ok(key) => format!("key {serial} {}", view::key_name(&key)),
+        Err(_) => format!("key {serial}"),
+    }
+}
+
+fn show(out: &mut dyn Write, done: &Granted) -> io::Result<()> {
+    let grant = &done.grant;
+    let container = view::safe(&grant.container);
+    let verb = if done.applied { "has" } else { "would have" };
+    writeln!(
+        out,
+        "container “{container}” {verb} {} on key {} {}",
+        view::rights(&grant.kernel),
+        done.key.serial,
+        view::key_name(&done.key)
+    )?;
+    let mut rows = vec![("asked for", view::rights(&grant.requested))];
+    if !grant.implied.is_empty() {
+        rows.push(("implied", view::rights(&grant.implied)));
+    }
+    rows.push(("enforced by", "kernel".to_owned()));
+    rows.push(("mask of the copy", view::mask(grant.mask)));
+    if let Some(copy) = grant.copy {
+        rows.push(("copy", copy.to_string()));
+    }
+    rows.push((
+        "ends",
+        grant.expires_in.map_or_else(
+            || "when taken back".to_owned(),
+            |s| format!("in {}", view::seconds(s)),
+        ),
+    ));
+    fields(out, &rows)
+}
