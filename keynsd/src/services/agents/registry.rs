@@ -341,6 +341,12 @@ impl Registry {
             .collect()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.state.borrow().agents.len()
+    }
+
     /// All agents, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<AgentInfo> {
