@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod consistency;
 
-/// Name and text of each interface, as `org.varlink.service` hands them out.
+/// Name and text of each interface of keyns, as `org.varlink.service` hands them out.
 pub const INTERFACES: &[(&str, &str)] = &[
     (
         "org.keyns.Agents",
@@ -23,6 +23,15 @@ pub const INTERFACES: &[(&str, &str)] = &[
         include_str!("../org.keyns.Upcalls.varlink"),
     ),
 ];
+
+/// `org.varlink.service` itself.
+pub const SERVICE: (&str, &str) =
+    ("org.varlink.service", include_str!("../org.varlink.service.varlink"));
+
+/// All interfaces of the service, in alphabetical order.
+pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    INTERFACES.iter().chain(std::iter::once(&SERVICE))
+}
 
 /// Names of the methods that an interface's text declares.
 pub fn methods(text: &str) -> impl Iterator<Item = &str> {

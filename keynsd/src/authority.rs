@@ -4,11 +4,13 @@
 //! nothing looked up by its process id, takes part in a decision.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use keyns_interfaces::frame::MAX_CALL;
 use keyns_interfaces::{Error, ErrorKind};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Largest call of a caller who may not change anything, in bytes.
 const MAX_CALL_UNPRIVILEGED: usize = 64 << 10;
@@ -21,6 +23,7 @@ pub struct Caller {
     groups: Vec<u32>,
     pid: u32,
     pidfd: Option<OwnedFd>,
+    root: bool,
 }
 
 /// The kernel did not say who the peer is. Not a [`Caller`], so it can never be taken for uid 0.
@@ -53,20 +56,29 @@ impl Caller {
             Err(Errno::ENOPROTOOPT) => None,
             Err(errno) => return Err(NoCredentials(errno)),
         };
+        let root = ids.uid() == 0 && in_our_user_namespace(pid, pidfd.as_ref());
         Ok(Self {
             uid: ids.uid(),
             gid: ids.gid(),
             groups,
             pid,
             pidfd,
+            root,
         })
     }
 
-    /// Effective uid, as a uid of the daemon's user namespace. Root of another namespace has the
-    /// uid it is mapped to, or 65534: never 0.
+    /// Effective uid, as a uid of the daemon's user namespace. 0 is not enough to be
+    /// [root](Self::is_root).
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// Whether the caller is root in the daemon's user namespace. A child namespace may map its
+    /// uids to any of the host's, also to 0: such a process has uid 0 without root's capabilities.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.root
     }
 
     /// Effective gid.
@@ -92,6 +104,31 @@ impl Caller {
     pub fn process(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
+}
+
+/// Whether the process lives in the daemon's user namespace. Any doubt is a no.
+///
+/// This only ever takes rights away, so the process id may be used; where there is a pidfd, it shows
+/// afterwards that the id still meant the peer.
+fn in_our_user_namespace(pid: u32, pidfd: Option<&OwnedFd>) -> bool {
+    let namespace = |process: &str| {
+        let file = std::fs::metadata(format!("/proc/{process}/ns/user")).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    let same = match (namespace("self"), namespace(&pid.to_string())) {
+        (Some(ours), Some(theirs)) => ours == theirs,
+        _ => false,
+    };
+    same && pidfd.is_none_or(is_alive)
+}
+
+/// A pidfd becomes readable when its process ends (pidfd_open(2)).
+fn is_alive(pidfd: &OwnedFd) -> bool {
+    let mut poll = [PollFd::new(pidfd, PollFlags::IN)];
+    matches!(
+        rustix::event::poll(&mut poll, Some(&Timespec::default())),
+        Ok(0)
+    )
 }
 
 /// What a method does, as far as it matters for who may call it.
@@ -125,16 +162,22 @@ pub fn authorise(caller: &Caller, action: Action<'_>) -> Result<(), Error> {
     match action.policy {
         Policy::Anyone => Ok(()),
         Policy::SeesOthersKeys | Policy::ChangesKeysOrContainers | Policy::AnswersRequests => {
-            if caller.uid() == 0 {
+            if caller.is_root() {
                 return Ok(());
             }
-            let message = format!("uid {} may not call {}", caller.uid(), action.method);
+            let message = match caller.uid() {
+                0 => format!(
+                    "root of another user namespace may not call {}",
+                    action.method
+                ),
+                uid => format!("uid {uid} may not call {}", action.method),
+            };
             Err(Error::new(ErrorKind::NotPermitted, message)
                 .cause(match action.policy {
                     Policy::SeesOthersKeys => "it shows keys and containers of others",
                     _ => "it changes keys, containers or what requesters get",
                 })
-                .hint("run it as root"))
+                .hint("run it as root of the host"))
         }
     }
 }
@@ -142,7 +185,7 @@ pub fn authorise(caller: &Caller, action: Action<'_>) -> Result<(), Error> {
 /// The largest call, in bytes, that is read from `caller`.
 #[must_use]
 pub fn largest_call(caller: &Caller) -> usize {
-    if caller.uid() == 0 {
+    if caller.is_root() {
         MAX_CALL
     } else {
         MAX_CALL_UNPRIVILEGED

@@ -193,7 +193,7 @@ impl<S: 'static> Door<S> {
     fn admit(&self, socket: UnixStream) -> Option<impl Future<Output = ()> + use<S>> {
         let refused = match Caller::of(socket.as_fd()) {
             Err(error) => no_credentials(&error),
-            Ok(caller) if self.admin && caller.uid() != 0 => not_root(&caller),
+            Ok(caller) if self.admin && !caller.is_root() => not_root(&caller),
             Ok(caller) => match Accounts::open(&self.accounts, caller.uid()) {
                 Ok(slot) => {
                     let id = ConnectionId(self.next.replace(self.next.get() + 1));
@@ -226,7 +226,7 @@ fn no_credentials(error: &NoCredentials) -> Error {
 
 fn not_root(caller: &Caller) -> Error {
     let message = format!("uid {} may not use the admin socket", caller.uid());
-    Error::new(ErrorKind::NotPermitted, message).hint("run it as root")
+    Error::new(ErrorKind::NotPermitted, message).hint("run it as root of the host")
 }
 
 /// Connections open, by uid.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use keyns_interfaces::{Error, Method};
+use keyns_interfaces::{Error, METHODS, Method};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -141,6 +141,26 @@ impl<S> Router<S> {
     /// Every method registered, with its policy, in order of registration.
     pub fn methods(&self) -> impl Iterator<Item = (&'static str, Policy)> {
         self.entries.iter().map(|entry| (entry.name, entry.policy))
+    }
+
+    /// Methods of the contract that are not registered exactly once, and those registered that are
+    /// not of the contract. Empty for a daemon that keeps its word.
+    #[must_use]
+    pub fn incomplete(&self) -> Vec<&'static str> {
+        let count = |name: &str| {
+            self.methods()
+                .filter(|(registered, _)| *registered == name)
+                .count()
+        };
+        let contract = METHODS.iter().map(|method| method.name);
+        let foreign = self
+            .methods()
+            .map(|(name, _)| name)
+            .filter(|name| !METHODS.iter().any(|method| method.name == *name));
+        contract
+            .filter(|name| count(name) != 1)
+            .chain(foreign)
+            .collect()
     }
 
     pub(super) fn find(&self, method: &str) -> Option<&Entry<S>> {

@@ -9,7 +9,7 @@ use super::context::{Outgoing, Reply};
 use super::router::ServiceInfo;
 
 /// Prefix of the methods answered here.
-pub(super) const INTERFACE: &str = "org.varlink.service";
+pub(super) const INTERFACE: &str = idl::SERVICE.0;
 
 /// Errors that are not those of a keyns interface.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -31,19 +31,13 @@ impl ServiceError {
     /// For a method that is not registered.
     pub(super) fn unknown(method: &str) -> Self {
         let (interface, name) = method.rsplit_once('.').unwrap_or(("", method));
-        match idl::INTERFACES
-            .iter()
-            .find(|(known, _)| *known == interface)
-        {
+        match idl::all().find(|(known, _)| *known == interface) {
             Some((_, text)) if idl::methods(text).any(|known| known == name) => {
                 Self::MethodNotImplemented {
                     method: method.to_owned(),
                 }
             }
             Some(_) => Self::MethodNotFound {
-                method: method.to_owned(),
-            },
-            None if interface == INTERFACE => Self::MethodNotFound {
                 method: method.to_owned(),
             },
             None => Self::InterfaceNotFound {
@@ -80,7 +74,7 @@ pub(super) fn answer(
                 product: &info.product,
                 version: &info.version,
                 url: &info.url,
-                interfaces: idl::INTERFACES.iter().map(|(name, _)| *name).collect(),
+                interfaces: idl::all().map(|(name, _)| *name).collect(),
             }),
             false,
         ),
@@ -108,8 +102,7 @@ fn describe(parameters: Option<&RawValue>) -> Result<&'static str, ServiceError>
             parameter: "interface".to_owned(),
         });
     };
-    idl::INTERFACES
-        .iter()
+    idl::all()
         .find(|(name, _)| *name == interface)
         .map(|(_, text)| *text)
         .ok_or(ServiceError::InterfaceNotFound { interface })
@@ -121,6 +114,13 @@ pub(super) fn refusal(interface: &str, error: &keyns_interfaces::Error) -> Optio
     struct ErrorFrame<'a> {
         error: String,
         parameters: &'a keyns_interfaces::Error,
+    }
+    let declared = idl::INTERFACES
+        .iter()
+        .filter(|(name, _)| *name == interface)
+        .any(|(_, text)| idl::errors(text).any(|name| name == error.kind.to_string()));
+    if !declared {
+        tracing::warn!(interface, kind = %error.kind, "an error the interface does not declare");
     }
     let frame = ErrorFrame {
         error: format!("{interface}.{}", error.kind),
