@@ -13,4 +13,6 @@ pub struct Config {
     pub helpers: PathBuf,
     /// Uid whose user keyring holds the registry.
     pub service_uid: u32,
+    /// End all containers and remove the state when the daemon is told to stop.
+    pub transient: bool,
 }

@@ -32,7 +32,7 @@ pub struct Daemon {
     /// The containers.
     pub containers: ContainerTable,
     /// Keys and grants.
-    pub keys: KeyBook,
+    pub keys: Rc<KeyBook>,
     /// Requests and rules.
     pub upcalls: Upcalls,
     /// Agents.

@@ -1,6 +1,13 @@
 //! The keyns daemon: front door, authority, services.
 
 pub mod authority;
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod events;
 pub mod front;
+pub mod run;
+pub mod services;
+pub mod store;
+mod upcall_command;
 pub mod upcall_link;

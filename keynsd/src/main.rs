@@ -1,1 +1,7 @@
-fn main() {}
+//! `keynsd`, the keyns daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keynsd::cli::main()
+}

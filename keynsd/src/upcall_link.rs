@@ -295,7 +295,13 @@ impl UpcallPeer {
 
     async fn receive(&self, most: usize) -> Result<(ToDaemon, Option<OwnedFd>), LinkError> {
         let mut buffer = SecretBytes::zeroed(most);
-        let receive = || receive_packet(self.socket.as_fd(), buffer.as_mut_slice());
+        let mut receive = || match receive_packet(self.socket.as_fd(), buffer.as_mut_slice()) {
+            // Told once when the program ended with something unread; its last words follow.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                receive_packet(self.socket.as_fd(), buffer.as_mut_slice())
+            }
+            other => other,
+        };
         // `async_io` calls the closure again only when it said that there is nothing yet.
         let (length, fd) = self
             .socket

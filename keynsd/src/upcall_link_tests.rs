@@ -233,6 +233,28 @@ fn a_program_that_gives_up_or_dies_is_noticed_while_an_agent_works() {
 }
 
 #[test]
+fn the_last_words_are_heard_although_the_answer_was_not() {
+    run(async {
+        let place = place();
+        let listener = UpcallListener::bind(&place.path).unwrap();
+        let socket = connect_and_send(&place.path, encoded().as_slice());
+        let peer = listener.accept().await;
+        peer.recv_request().await.unwrap();
+        peer.accepted(1, Duration::from_secs(1)).await.unwrap();
+        outcome(&socket, 4, true);
+        drop(socket);
+        assert_eq!(
+            peer.outcome().await.unwrap(),
+            Outcome {
+                errno: 4,
+                settled: true
+            }
+        );
+        assert!(matches!(peer.outcome().await, Err(LinkError::Gone)));
+    });
+}
+
+#[test]
 fn a_payload_over_the_kernels_limit_is_refused_before_anything_is_sent() {
     run(async {
         let place = place();

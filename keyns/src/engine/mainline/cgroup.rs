@@ -10,21 +10,6 @@ use rustix::fs::{Mode, OFlags};
 
 use super::super::container::ContainerId;
 
-/// Where cgroup2 is mounted: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on a hybrid layout.
-///
-/// # Errors
-/// Those of reading `/proc/self/mountinfo`.
-pub fn mount_point() -> io::Result<Option<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(mounts.lines().find_map(|line| {
-        // proc_pid_mountinfo(5): five fields, mount options, optional fields, "-", the type.
-        let (mount, file_system) = line.split_once(" - ")?;
-        let kind = file_system.split(' ').next()?;
-        let place = mount.split(' ').nth(4)?;
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    }))
-}
-
 /// The cgroup2 subtree of an instance.
 #[derive(Clone, Debug)]
 pub struct Cgroups {

@@ -20,7 +20,8 @@ use super::keyring::{KeyError, KeyWorker, WorkerOptions, container::owner_for};
 use super::monitor::{Answer, Command, ProcessState};
 use super::paths::{Paths, SHARED};
 use super::program::SealedProgram;
-use super::{pin, routes};
+use super::{features, pin, routes};
+use crate::feature::FeatureRow;
 use crate::routing::{DIRECTORY, RoutingError, RoutingTable};
 
 /// How long a helper or a monitor may take for one step.
@@ -90,7 +91,7 @@ impl Mainline {
     /// A sentence for everything this machine lacks.
     pub fn start(options: Options) -> Result<Self, EngineError> {
         let paths = options.paths;
-        let mount = cgroup::mount_point()
+        let mount = crate::probe::cgroup2_mount()
             .map_err(EngineError::system("find the cgroup2 file system"))?
             .ok_or_else(|| {
                 EngineError::Refused(
@@ -125,6 +126,14 @@ impl Mainline {
             monitor: program("keyns-monitor")?,
             paths,
         })
+    }
+
+    /// What the engine offers on this kernel, and who enforces it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn features(&self) -> Result<Vec<FeatureRow>, EngineError> {
+        features::rows().map_err(EngineError::system("look at the kernel's features"))
     }
 
     /// Removes what belongs to no container of `records`: remains of a daemon that was killed while

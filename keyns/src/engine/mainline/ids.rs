@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::super::container::IdRange;
 use super::paths::SHARED;
+use crate::key_users;
 
 /// First kernel id of the pool; above what distributions give to users and to systemd.
 pub const POOL_BASE: u32 = 0x7100_0000;
@@ -61,8 +62,8 @@ impl IdPool {
     /// `ENOSPC` when the pool is used up.
     pub fn take(&self, owner: &str) -> io::Result<IdRange> {
         let _lock = self.lock()?;
-        let users = fs::read("/proc/key-users")?;
-        let in_use = ids_with_keys(&users);
+        let users = fs::read_to_string("/proc/key-users")?;
+        let in_use: Vec<u32> = key_users::lines(&users).map(|user| user.uid).collect();
         for index in 0..POOL_RANGES {
             let base = POOL_BASE + index * RANGE;
             if in_use.iter().any(|id| (base..base + RANGE).contains(id)) {
@@ -127,16 +128,6 @@ pub fn nested_slice(parent: IdRange, slot: u32) -> Option<IdRange> {
 
 /// Number of slots [`nested_slice`] knows.
 pub const NESTED_LIMIT: u32 = NESTED_SLOTS.end - NESTED_SLOTS.start;
-
-fn ids_with_keys(key_users: &[u8]) -> Vec<u32> {
-    key_users
-        .split(|b| *b == b'\n')
-        .filter_map(|line| {
-            let text = std::str::from_utf8(line).ok()?;
-            text.split(':').next()?.trim().parse().ok()
-        })
-        .collect()
-}
 
 #[cfg(test)]
 mod tests {

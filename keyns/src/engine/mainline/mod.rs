@@ -6,6 +6,7 @@ pub mod channel;
 pub mod engine;
 mod enter;
 pub mod failure;
+mod features;
 pub mod ids;
 pub mod monitor;
 pub mod keyring;

@@ -21,7 +21,7 @@ const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// the container had. Ending a container that ends already waits for that.
 ///
 /// `exit` is what is known of how the first process ended.
-pub(crate) fn end(
+pub fn end(
     daemon: &Rc<Daemon>,
     id: ContainerId,
     exit: ExitStatus,
@@ -55,7 +55,7 @@ async fn end_tree(daemon: &Rc<Daemon>, id: ContainerId, exit: ExitStatus) -> u64
     if daemon.containers.get(id).is_none_or(|record| record.state == State::Dead) {
         return 0;
     }
-    let mut rejected = daemon.upcalls.reject_container(daemon, id).await;
+    let mut rejected = daemon.upcalls.reject_container(id).await;
     for child in daemon.containers.children(id) {
         rejected += Box::pin(end_tree(daemon, child.id, ExitStatus::Unknown)).await;
     }
@@ -81,7 +81,7 @@ async fn take_apart(daemon: &Rc<Daemon>, id: ContainerId, exit: ExitStatus) {
         known => known,
     };
     daemon.keys.container_gone(id);
-    daemon.upcalls.container_gone(daemon, id);
+    daemon.upcalls.container_gone(id);
     let removed = {
         let record = record.clone();
         daemon.blocking(format!("remove container “{path}”"), move |e| e.destroy(&record)).await

@@ -101,7 +101,6 @@ pub(super) async fn create(
     }
     let cgroup = daemon.engine.cgroup_path(&record).into_os_string().into_encoded_bytes();
     daemon.containers.insert(record.clone(), cgroup);
-    daemon.keys.container_created(&record);
     if let Some((reader, writer)) = lease {
         lease::watch(daemon, record.id, reader);
         announce(daemon, "container-created", record.id);

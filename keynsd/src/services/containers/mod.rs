@@ -23,5 +23,5 @@ pub use methods::register;
 pub use restore::restore;
 pub use table::ContainerTable;
 
-pub(crate) use end::end;
+pub use end::end;
 pub use info::container_info;

@@ -10,7 +10,8 @@ use keyns::engine::mainline::monitor::ProcessState;
 use keyns::engine::mainline::{Prepared, RunSpec};
 use keyns_interfaces::containers::{ProcessInfo, Run, Started};
 use keyns_interfaces::{ByteText, Error, ErrorKind};
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 
 use super::end::end;
 use super::info::exit_status;
@@ -218,13 +219,15 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) -> Result<(), Er
 
 async fn follow(daemon: &Rc<Daemon>, id: ContainerId, channel: Channel) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&channel, true)?;
-    let channel = AsyncFd::new(channel)?;
+    // Tokio wakes for it as for any Unix socket; messages are read from the channel itself.
+    let twin = std::os::unix::net::UnixStream::from(channel.as_fd().try_clone_to_owned()?);
+    let socket = UnixStream::from_std(twin)?;
     loop {
-        let mut ready = channel.readable().await?;
-        match ready.try_io(|channel| next_exit(channel.get_ref())) {
-            Ok(Ok(state)) => note(daemon, id, &state),
-            Ok(Err(error)) => return Err(error),
-            Err(_not_yet) => {}
+        socket.readable().await?;
+        match socket.try_io(Interest::READABLE, || next_exit(&channel)) {
+            Ok(state) => note(daemon, id, &state),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -160,6 +160,12 @@ impl Keys {
         Ok(lent)
     }
 
+    /// Serials of the keys lent to this instance, dead ones included.
+    #[must_use]
+    pub fn loans(&self) -> Vec<KeySerial> {
+        self.slots.keys().copied().collect()
+    }
+
     pub(super) fn lent_slot(&self, serial: KeySerial) -> Option<KeySerial> {
         self.slots.get(&serial).copied()
     }

@@ -36,6 +36,15 @@ pub struct CopyPlan {
     pub network: Option<Arc<OwnedFd>>,
 }
 
+impl CopyPlan {
+    /// Whether keys of this type are found only from the network namespace they were added in
+    /// (`KEY_TYPE_NET_DOMAIN`).
+    #[must_use]
+    pub fn needs_network(type_: &CStr) -> bool {
+        matches!(type_.to_bytes(), b"rxrpc" | b"rxrpc_s" | b"dns_resolver")
+    }
+}
+
 /// A copy as made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copy {
@@ -76,11 +85,6 @@ impl Copying {
                 type_.to_string_lossy()
             ))),
         }
-    }
-
-    /// The key is found only in the network namespace it was added in (`KEY_TYPE_NET_DOMAIN`).
-    fn is_of_network(type_: &CStr) -> bool {
-        matches!(type_.to_bytes(), b"rxrpc" | b"rxrpc_s" | b"dns_resolver")
     }
 
     fn encode(self, payload: &SecretBytes) -> SecretBytes {
@@ -149,7 +153,7 @@ impl Keys {
         let _grasp = Grasp::of(&beside).map_err(KeyError::of(what))?;
         let _acting = ActingAs::owner(owner).map_err(KeyError::of(what))?;
         let (type_, description) = (&source.facts.type_, &source.facts.description);
-        let network = plan.network.as_ref().filter(|_| Copying::is_of_network(type_));
+        let network = plan.network.as_ref().filter(|_| CopyPlan::needs_network(type_));
         let encoded = copying.encode(payload);
         let serial = in_network(network.map(|fd| fd.as_fd()), || {
             key::add_key(type_, description, encoded.as_slice(), KeySerial::THREAD)

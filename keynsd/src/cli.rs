@@ -1,0 +1,92 @@
+//! The daemon's command line.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use keyns::engine::mainline::keyring::SERVICE_UID;
+use keyns::engine::mainline::paths::Paths;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::upcall_command::{self, UpcallCommand};
+
+/// The keyns daemon: containers with their own kernel keys, grants, and the requests for keys that
+/// come out of containers.
+///
+/// Runs in the foreground and logs to standard error (RUST_LOG sets what). SIGTERM and SIGINT stop
+/// it; containers live on and the next daemon of the same instance finds them again.
+#[derive(Debug, Parser)]
+#[command(name = "keynsd", version)]
+struct Cli {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    /// Name of the instance: its sockets are in /run/keyns/NAME, its state in /var/lib/keyns/NAME
+    #[arg(long, value_name = "NAME", default_value = "main", value_parser = instance)]
+    instance: Paths,
+    /// Directory of keyns-stage, keyns-monitor and keyns-shelter [default: beside keynsd, else
+    /// ../libexec/keyns]
+    #[arg(long, value_name = "DIR")]
+    helpers: Option<PathBuf>,
+    /// Kernel uid, used by nobody else, whose user keyring keeps the keyrings of all containers
+    #[arg(long, value_name = "UID", default_value_t = SERVICE_UID)]
+    service_uid: u32,
+    /// When stopped, end all containers and remove everything of the instance
+    #[arg(long)]
+    transient: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Manage which program the kernel starts for requests (/sbin/request-key)
+    #[command(subcommand)]
+    Upcall(UpcallCommand),
+}
+
+fn instance(name: &str) -> Result<Paths, String> {
+    Paths::new(name)
+}
+
+/// `main` of `keynsd`.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Upcall(command)) => return upcall_command::run(&command),
+        None => serve(cli.daemon),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: keynsd cannot run\n  cause: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: DaemonArgs) -> Result<(), crate::run::StartError> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    crate::run::run(Config {
+        paths: args.instance,
+        helpers: args.helpers.unwrap_or_else(|| programs("keyns-stage")),
+        service_uid: args.service_uid,
+        transient: args.transient,
+    })
+}
+
+/// The directory that holds `program`: that of `keynsd` itself, or `../libexec/keyns`.
+pub(crate) fn programs(program: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside = own.parent().unwrap_or(Path::new("/"));
+    if beside.join(OsString::from(program)).exists() {
+        return beside.to_owned();
+    }
+    beside.join("../libexec/keyns")
+}

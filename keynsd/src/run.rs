@@ -1,0 +1,184 @@
+//! The daemon from start to stop.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use keyns::engine::container::{ExitStatus, State};
+use keyns::engine::mainline::{Mainline, Options};
+use rustix::fs::FlockOperation;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::events::Bus;
+use crate::front::{self, Limits, Router, ServiceInfo, Sockets};
+use crate::services::agents::Agents;
+use crate::services::containers::{self, ContainerTable};
+use crate::services::keys::{self, KeyBook};
+use crate::services::upcalls::{self, Upcalls};
+use crate::services::{agents, manager};
+use crate::store::Store;
+use crate::upcall_link::UpcallListener;
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// This machine or process lacks something.
+    #[error("{0}")]
+    Refused(String),
+    /// A system call failed.
+    #[error("cannot {operation}: {source}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The engine could not start.
+    #[error(transparent)]
+    Engine(#[from] keyns::engine::EngineError),
+    /// A service could not find its objects again.
+    #[error("{} ({})", .0.message, .0.cause.as_deref().unwrap_or("no cause is known"))]
+    Service(#[from] keyns_interfaces::Error),
+}
+
+fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { operation, source }
+}
+
+/// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
+///
+/// Containers live on without it, unless it is transient: then they end with it and nothing of the
+/// instance stays.
+///
+/// # Errors
+/// [`StartError`]; after the start nothing ends the daemon but a signal.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let facts = keyns::probe::KernelFacts::probe().map_err(system("look at this machine"))?;
+    facts.check().map_err(|lacking| StartError::Refused(lacking.to_string()))?;
+    // Payloads pass through this process: no core file, no ptrace by others of its uid.
+    nix::sys::prctl::set_dumpable(false).map_err(|e| system("become undumpable")(e.into()))?;
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)
+        .map_err(|e| system("forbid core files")(e.into()))?;
+    front::raise_descriptor_limit().map_err(system("raise the limit of open files"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(system("start the event loop"))?;
+    LocalSet::new().block_on(&runtime, serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), StartError> {
+    let lock = lock_instance(&config)?;
+    let engine = Arc::new(Mainline::start(Options {
+        paths: config.paths.clone(),
+        helpers: config.helpers.clone(),
+        service_uid: config.service_uid,
+    })?);
+    let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
+    let daemon = Rc::new(Daemon {
+        bus: Bus::default(),
+        container_ids: store.counter("container").map_err(system("read the state"))?,
+        containers: ContainerTable::default(),
+        keys: Rc::new(KeyBook::new(Arc::clone(&engine), store.clone())),
+        upcalls: Upcalls::open(&store).map_err(system("read the rules"))?,
+        agents: Agents::open(&store).map_err(system("read the state"))?,
+        engine,
+        store,
+        config,
+    });
+    containers::restore(&daemon).await?;
+    // Grants to containers that ended are dropped, so the containers come first.
+    keys::restore(&daemon).await?;
+    daemon.upcalls.restore(&daemon);
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("catch signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch signals"))?;
+    let upcalls = UpcallListener::bind(&daemon.config.paths.upcall())
+        .map_err(system("make the upcall socket"))?;
+    let sockets = Sockets::bind(&daemon.config.paths.runtime())
+        .map_err(system("make the varlink sockets"))?;
+    let router = Rc::new(router(&daemon));
+    tracing::info!(instance = daemon.config.paths.instance(), "ready");
+    tokio::select! {
+        never = front::serve(router, sockets, Limits::default()) => match never {},
+        () = Upcalls::run(Rc::clone(&daemon), upcalls) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop(&daemon, lock).await;
+    Ok(())
+}
+
+/// All methods of the daemon, each with its policy.
+#[must_use]
+pub fn router(daemon: &Rc<Daemon>) -> Router<Daemon> {
+    let mut router = Router::new(
+        Rc::clone(daemon),
+        ServiceInfo {
+            vendor: "keyns".into(),
+            product: "keynsd".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            url: "https://keyns.org".into(),
+        },
+    );
+    manager::register(&mut router);
+    containers::register(&mut router);
+    keys::register(&mut router);
+    upcalls::register(&mut router);
+    agents::register(&mut router);
+    router
+}
+
+/// One daemon an instance.
+fn lock_instance(config: &Config) -> Result<File, StartError> {
+    let directory = config.paths.runtime();
+    fs::create_dir_all(&directory).map_err(system("make the runtime directory"))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(directory.join("lock"))
+        .map_err(system("open the instance's lock"))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        StartError::Refused(format!(
+            "instance “{}” has a daemon already; choose another with --instance",
+            config.paths.instance()
+        ))
+    })?;
+    Ok(file)
+}
+
+async fn stop(daemon: &Rc<Daemon>, lock: File) {
+    tracing::info!("stopping");
+    if daemon.config.transient {
+        for record in daemon.containers.all() {
+            if record.state != State::Dead {
+                containers::end(daemon, record.id, ExitStatus::Unknown).await;
+            }
+        }
+    }
+    if daemon.containers.living() > 0 {
+        return;
+    }
+    // Nothing runs that would need it: the machine becomes as it was.
+    if let Err(error) = daemon.blocking("remove the instance", |engine| engine.dissolve()).await {
+        tracing::warn!(cause = error.cause.as_deref(), "{}", error.message);
+        return;
+    }
+    let removed = fs::remove_dir_all(daemon.config.paths.runtime());
+    if let Err(error) = removed {
+        tracing::warn!(%error, "cannot remove the runtime directory");
+    }
+    if daemon.config.transient
+        && let Err(error) = daemon.store.remove()
+    {
+        tracing::warn!(%error, "cannot remove the state directory");
+    }
+    drop(lock);
+}
