@@ -295,7 +295,7 @@ impl UpcallPeer {
 
     async fn receive(&self, most: usize) -> Result<(ToDaemon, Option<OwnedFd>), LinkError> {
         let mut buffer = SecretBytes::zeroed(most);
-        let mut receive = || match receive_packet(self.socket.as_fd(), buffer.as_mut_slice()) {
+        let receive = || match receive_packet(self.socket.as_fd(), buffer.as_mut_slice()) {
             // Told once when the program ended with something unread; its last words follow.
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
                 receive_packet(self.socket.as_fd(), buffer.as_mut_slice())
