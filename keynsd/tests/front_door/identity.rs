@@ -183,9 +183,14 @@ fn report_as_a_child() {
 
 /// What the client says when `enter` (a program and its arguments) runs it.
 fn report_from(socket: &Path, enter: &[&str]) -> String {
+    // Where the build lies, other uids may not be able to go.
+    let directory = tempfile::tempdir_in(socket.parent().unwrap()).unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = directory.path().join("client");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let output = Command::new(enter[0])
         .args(&enter[1..])
-        .arg(std::env::current_exe().unwrap())
+        .arg(&program)
         .args(["--exact", "identity::report_as_a_child", "--nocapture"])
         .env("KEYNS_TEST_SOCKET", socket)
         .output()
@@ -232,7 +237,7 @@ fn root_of_another_user_namespace_is_not_root() {
     let report = |enter: &[&str]| report_from(&server.path(), enter);
     // The control: the same program in the host's user namespace.
     assert_eq!(report(&["unshare", "--uts"]), "seen as 0, change done");
-    // Uid 0 inside, another one outside. The binary must be reachable by that one.
+    // Uid 0 inside, another one outside.
     let mapped = Mapped::new();
     let holder = mapped.0.id().to_string();
     let enter = [
