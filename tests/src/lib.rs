@@ -1,5 +1,7 @@
 //! What the tests share: where the programs are, names that nobody else uses.
 
+pub mod leftovers;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,5 +36,11 @@ pub fn unique(what: &str) -> String {
 pub fn service_uid() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    0x9000_0000 + std::process::id() % 0x10_0000 * 256 + count % 256
+    service_uids_of(std::process::id()).start + count % 256
+}
+
+/// The uids that [`service_uid`] gives in the process `pid`.
+fn service_uids_of(pid: u32) -> std::ops::Range<u32> {
+    let start = 0x9000_0000 + pid % 0x10_0000 * 256;
+    start..start + 256
 }

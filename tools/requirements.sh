@@ -1,0 +1,25 @@
+#!/bin/bash
+# Makes sure that what the build needs beyond a Rust toolchain is there; on Debian and its kin,
+# installs what is missing.
+set -euo pipefail
+
+if ! command -v cargo >/dev/null; then
+    echo "error: no Rust toolchain (cargo 1.90 or newer, rustc, clippy, rustfmt); rustup has one" >&2
+    exit 1
+fi
+
+# A linker, and the libc that static programs are linked with.
+missing=()
+command -v cc >/dev/null || missing+=(gcc)
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+# unshare and flock; mountpoint.
+command -v unshare >/dev/null || missing+=(util-linux)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+    echo "error: these are missing, and I cannot install them: ${missing[*]}" >&2
+    exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}"
