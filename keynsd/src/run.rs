@@ -171,10 +171,6 @@ async fn stop(daemon: &Rc<Daemon>, lock: File) {
         tracing::warn!(cause = error.cause.as_deref(), "{}", error.message);
         return;
     }
-    let removed = fs::remove_dir_all(daemon.config.paths.runtime());
-    if let Err(error) = removed {
-        tracing::warn!(%error, "cannot remove the runtime directory");
-    }
     if daemon.config.transient
         && let Err(error) = daemon.store.remove()
     {

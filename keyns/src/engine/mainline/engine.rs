@@ -20,7 +20,7 @@ use super::keyring::{KeyError, KeyWorker, WorkerOptions, container::owner_for};
 use super::monitor::{Answer, Command, ProcessState};
 use super::paths::{Paths, SHARED};
 use super::program::SealedProgram;
-use super::{features, pin, routes};
+use super::{features, pin, routes, shared};
 use crate::feature::FeatureRow;
 use crate::routing::{DIRECTORY, RoutingError, RoutingTable};
 
@@ -101,9 +101,17 @@ impl Mainline {
         let directory = |path: &Path| {
             make_directory(path).map_err(EngineError::system(format!("make {}", path.display())))
         };
-        for path in [Path::new(SHARED), &paths.runtime(), &paths.runtime().join("monitor")] {
-            directory(path)?;
-        }
+        let (ids, routing) = {
+            // An instance that leaves may be about to remove what it believes nobody needs.
+            let _held = shared::lock(&Path::new(SHARED).join("lock"))
+                .map_err(EngineError::system("lock /run/keyns"))?;
+            for path in [&paths.runtime(), &paths.runtime().join("monitor")] {
+                directory(path)?;
+            }
+            let ids = IdPool::open(paths.instance())
+                .map_err(EngineError::system("open the id pool"))?;
+            (ids, RoutingTable::open(Path::new(DIRECTORY))?)
+        };
         let cgroups = Cgroups::open(mount, paths.instance())
             .map_err(EngineError::system("make the instance's cgroup"))?;
         pin::prepare(&paths.pins()).map_err(EngineError::system("mount the pin directory"))?;
@@ -118,9 +126,8 @@ impl Mainline {
         let keys = KeyWorker::start(program("keyns-shelter")?, worker)?;
         Ok(Self {
             keys,
-            ids: IdPool::open(paths.instance())
-                .map_err(EngineError::system("open the id pool"))?,
-            routing: RoutingTable::open(Path::new(DIRECTORY))?,
+            ids,
+            routing,
             cgroups,
             stage: program("keyns-stage")?,
             monitor: program("keyns-monitor")?,
@@ -343,26 +350,19 @@ impl Mainline {
             let staged = record.pins.contains_key(STAGE_PIN);
             pins.join(if staged { STAGE_PIN } else { Namespace::Mount.file() })
         });
-        let (kernel_uid, kernel_gid) = (outside(run.uid, "user")?, outside(run.gid, "group")?);
+        let kernel_uid = outside(run.uid, "user")?;
+        outside(run.gid, "group")?;
         let id = record.id;
-        let (slot, keyring) = self.keys.call(move |keys| {
-            let slot = keys.session_slot(id, kernel_uid)?;
-            // A denizen may have invalidated the one of the record.
-            Ok((slot, keys.keyrings(id)?.container))
-        })?;
+        let session = self.keys.call(move |keys| keys.prepare_session(id, kernel_uid))?;
         let plan = StartPlan {
             process: run.process,
             enter,
             new_pid_namespace: new_pid.then(|| pins.join(Namespace::Pid.file())),
             procfs_into,
             cgroup: record.cgroup.clone(),
-            keyring,
-            keyring_owner: record.keyrings.owner,
-            sessions: slot.raw(),
+            session,
             uid: run.uid,
             gid: run.gid,
-            kernel_uid,
-            kernel_gid,
             command: run.command.clone(),
             environment: run.environment.clone(),
             terminal: run.terminal,
@@ -558,7 +558,11 @@ impl Mainline {
         self.keys.call(|keys| keys.remove_instance())?;
         self.cgroups.remove().map_err(EngineError::system("remove the instance's cgroup"))?;
         pin::dissolve(&self.paths.pins())
-            .map_err(EngineError::system("unmount the pin directory"))
+            .map_err(EngineError::system("unmount the pin directory"))?;
+        let runtime = self.paths.runtime();
+        fs::remove_dir_all(&runtime)
+            .map_err(EngineError::system(format!("remove {}", runtime.display())))?;
+        shared::retire(Path::new(SHARED)).map_err(EngineError::system("remove /run/keyns"))
     }
 
     fn pin_path(&self, record: &ContainerRecord, kind: Namespace) -> PathBuf {
@@ -615,7 +619,7 @@ fn nonsense(answer: &Answer) -> EngineError {
     }
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
 
     // Others may pass through to the varlink socket, not look.

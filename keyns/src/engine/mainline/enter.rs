@@ -35,16 +35,10 @@ pub(super) struct StartPlan {
     /// Mount namespace in which to mount `/proc` for the new PID namespace.
     pub(super) procfs_into: Option<PathBuf>,
     pub(super) cgroup: PathBuf,
-    /// Container keyring and its owner.
-    pub(super) keyring: i32,
-    pub(super) keyring_owner: u32,
-    /// Keyring that links the session keyrings of the container's processes.
-    pub(super) sessions: i32,
-    /// Ids inside the container, and what the kernel calls them.
+    pub(super) session: SessionPlan,
+    /// Ids inside the container.
     pub(super) uid: u32,
     pub(super) gid: u32,
-    pub(super) kernel_uid: u32,
-    pub(super) kernel_gid: u32,
     pub(super) command: Vec<Vec<u8>>,
     pub(super) environment: Vec<Vec<u8>>,
     pub(super) terminal: bool,
@@ -109,7 +103,7 @@ pub(super) fn stage(
     process::close_all_but(alone, 3, &keep)
         .map_err(Failure::of("close inherited descriptors"))?;
 
-    make_session(plan)?;
+    plan.session.take_up()?;
     enter_namespaces(plan)?;
 
     let inside_another = plan.enter.iter().any(|(kind, _)| *kind == Namespace::Pid);
@@ -141,24 +135,6 @@ pub(super) fn stage(
             .send(&StageReport::Ok(Forked::Process), &[pidfd.as_fd()])
             .map_err(Failure::of("report to the monitor")),
     }
-}
-
-/// Gives the process a session keyring of its own that links the container keyring.
-///
-/// Done with the host's ids: inside, the container keyring belongs to nobody. Without this the
-/// process would inherit the monitor's session keyring.
-fn make_session(plan: &StartPlan) -> Result<(), Failure> {
-    let container = KeySerial::new(plan.keyring);
-    let session = key::join_session_keyring(None).map_err(Failure::of("make a session keyring"))?;
-    // The right to link the container keyring is its owner's.
-    nix::unistd::setfsuid(plan.keyring_owner.into());
-    let linked = key::link(container, KeySerial::SESSION);
-    nix::unistd::setfsuid(0.into());
-    linked.map_err(Failure::of("link the container keyring"))?;
-    key::link(session, KeySerial::new(plan.sessions))
-        .map_err(Failure::of("register the session keyring"))?;
-    key::chown(session, Some(plan.kernel_uid), Some(plan.kernel_gid))
-        .map_err(Failure::of("give the session keyring to the process"))
 }
 
 fn enter_namespaces(plan: &StartPlan) -> Result<(), Failure> {

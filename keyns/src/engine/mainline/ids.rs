@@ -5,10 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::super::container::IdRange;
 use super::paths::SHARED;
+use super::shared;
 use crate::key_users;
 
 /// First kernel id of the pool; above what distributions give to users and to systemd.
@@ -47,13 +46,7 @@ impl IdPool {
     }
 
     fn lock(&self) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(self.directory.join(".lock"))?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
+        shared::lock(&self.directory.with_file_name("lock"))
     }
 
     /// Takes a range that no container has and whose ids own no key.

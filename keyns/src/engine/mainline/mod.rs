@@ -15,5 +15,6 @@ pub mod pin;
 pub mod program;
 mod root;
 mod routes;
+pub mod shared;
 
 pub use engine::{Mainline, Options, Prepared, RunSpec};

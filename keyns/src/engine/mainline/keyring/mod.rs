@@ -7,12 +7,12 @@
 //! ```text
 //! _uid.N                      the service uid's keyring; pinned by the initial user namespace
 //! └ keyns:INSTANCE            registry                                        closed
-//!   ├ container:ID
+//!   ├ container:ID:OWNER
 //!   │ ├ _container            the container keyring, which denizens possess
 //!   │ │ └ copies of granted keys
-//!   │ ├ store                 the manager's keys; no denizen ever possesses it
-//!   │ └ sessions              closed
-//!   │   └ session:N:UID       one slot for each session keyring started with the container
+//!   │ └ store                 the manager's keys; no denizen ever possesses it
+//!   ├ sessions:ID             closed
+//!   │ └ session:N             one slot for each session keyring started with the container
 //!   ├ lent                    closed
 //!   │ └ lent:SERIAL           one slot for each key that its owner lent
 //!   └ drops                   closed
@@ -35,6 +35,7 @@ mod possession;
 pub mod projection;
 pub mod refresh;
 pub mod registry;
+pub mod session;
 pub mod shelter;
 pub mod store;
 pub mod worker;
@@ -45,15 +46,17 @@ pub use lending::LentKey;
 pub use projection::{Copy, CopyPlan};
 pub use refresh::{CopyState, SourceState, Tended};
 pub use registry::Keys;
+pub use session::SessionPlan;
 pub use store::{Home, KeyRef};
 pub use worker::{KeyWorker, WorkerOptions};
 
 /// The uid whose user keyring holds the registry unless configured otherwise: 2³¹ + 77.
 pub const SERVICE_UID: u32 = 0x8000_004d;
 
-/// First of the reserved kernel uids that own the keyrings of containers in which uid 0 of the host
-/// is somebody; the container's number is added.
-pub const RESERVED_OWNER_BASE: u32 = 0x8000_0100;
+/// First of the reserved kernel ids; the container's number is added. As a uid it owns the keyrings
+/// of a container in which uid 0 of the host is somebody, as a gid it is the group of a container's
+/// session keyrings.
+pub const RESERVED_BASE: u32 = 0x8000_0100;
 
 /// Masks of the engine's keyrings and keys. The bytes from the top: possessor, owner, group, other.
 pub mod masks {
@@ -65,7 +68,9 @@ pub mod masks {
     pub const SLOT: u32 = 0x3f13_0000;
     /// A slot into which a starting process of uid 0 links its session keyring.
     pub const SESSION_SLOT: u32 = 0x3f17_0000;
-    /// The store and the keys in it: possessor all, owner view.
+    /// A session keyring: as the kernel makes it, and its group, the daemon alone, may view and write.
+    pub const SESSION: u32 = 0x3f03_0500;
+    /// The keys of a store: possessor all, owner view.
     pub const STORE: u32 = 0x3f01_0000;
     /// A drop keyring: its owner, the lender, may only link into it.
     pub const DROP: u32 = 0x3f04_0000;

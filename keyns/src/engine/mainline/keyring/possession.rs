@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use keyns_sys::cred::set_fsuid;
+use keyns_sys::cred::{set_fsgid, set_fsuid};
 use keyns_sys::{KeySerial, key};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -31,13 +31,19 @@ impl Drop for Grasp {
     }
 }
 
-/// Acts as `owner` towards keys (`setfsuid(2)`), as uid 0 again once dropped.
+/// Acts as `owner` towards keys (`setfsuid(2)`), as uid and gid 0 again once dropped.
 #[must_use]
 pub(super) struct ActingAs(());
 
 impl ActingAs {
     pub(super) fn owner(owner: u32) -> io::Result<Self> {
+        Self::member(owner, 0)
+    }
+
+    /// Same, with a group's rights on keys of others.
+    pub(super) fn member(owner: u32, group: u32) -> io::Result<Self> {
         let acting = Self(());
+        set_fsgid(group)?;
         set_fsuid(owner)?;
         Ok(acting)
     }
@@ -46,7 +52,7 @@ impl ActingAs {
 impl Drop for ActingAs {
     fn drop(&mut self) {
         // A worker that stays somebody else would create and change keys in that one's name.
-        if set_fsuid(0).is_err() {
+        if set_fsuid(0).and_then(|()| set_fsgid(0)).is_err() {
             std::process::abort();
         }
     }

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 
 use keyns_sys::{KeySerial, key};
-use rustix::fs::{FlockOperation, flock};
 use rustix::thread::set_thread_res_uid;
 use rustix::process::{Uid, getuid};
 
@@ -41,16 +40,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Gives the calling thread possession of the service uid's keyring, finds or creates this
-    /// instance's registry there and learns what it holds.
+    /// Finds or creates this instance's registry in the service uid's keyring and learns what it
+    /// holds. The calling thread gets a session keyring of its own, which stays empty.
     pub(super) fn start(shelter: Shelter, options: WorkerOptions) -> Result<Self, KeyError> {
         key::join_session_keyring(None).map_err(KeyError::of("join a session keyring of its own"))?;
-        let home = as_service(options.service_uid, || {
-            let home = key::get_keyring_id(KeySerial::USER, true)?;
-            key::link(KeySerial::USER, KeySerial::SESSION)?;
-            Ok(home)
-        })
-        .map_err(KeyError::of("take possession of the service uid's keyring"))?;
+        // The thread keyring too, while it is uid 0 whom it is charged to.
+        key::clear(KeySerial::THREAD).map_err(KeyError::of("make a thread keyring"))?;
         let none = KeySerial::NONE;
         let mut keys = Self {
             shelter,
@@ -65,8 +60,7 @@ impl Keys {
             options,
         };
         let locked = lock(&keys.options.lock)?;
-        let name = format!("keyns:{}", keys.options.instance);
-        keys.registry = keys.child(home, &name, masks::CLOSED)?;
+        keys.registry = keys.find_registry()?;
         drop(locked);
         keys.lent = keys.child(keys.registry, "lent", masks::CLOSED)?;
         keys.drops = keys.child(keys.registry, "drops", masks::CLOSED)?;
@@ -77,6 +71,23 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The service uid's keyring is reached by its special name only: linking it would make the
+    /// kernel look for cycles in everything that denizens built below.
+    fn find_registry(&mut self) -> Result<KeySerial, KeyError> {
+        let name = format!("keyns:{}", self.options.instance);
+        let uid = self.options.service_uid;
+        let what = "look into the service uid's keyring";
+        let found = as_service(uid, || children(KeySerial::USER)).map_err(KeyError::of(what))?;
+        if let Some(facts) = named(found, &name) {
+            return Ok(facts.serial);
+        }
+        let newborn = self.shelter.create(&name)?;
+        let adopted = as_service(uid, || adopt(newborn, KeySerial::USER, 0, masks::CLOSED));
+        self.shelter.release()?;
+        adopted.map_err(KeyError::charging(uid, "create the registry"))?;
+        Ok(newborn)
+    }
+
     /// The keyring `description` of uid 0 in `parent`, created if there is none.
     pub(super) fn child(
         &mut self,
@@ -85,12 +96,8 @@ impl Keys {
         mask: u32,
     ) -> Result<KeySerial, KeyError> {
         let found = children(parent)
-            .map_err(KeyError::of(format!("read the keyring that holds “{description}”")))?
-            .into_iter()
-            .find(|facts| {
-                facts.is_keyring() && facts.uid == 0 && facts.description.as_bytes() == description.as_bytes()
-            });
-        match found {
+            .map_err(KeyError::of(format!("read the keyring that holds “{description}”")))?;
+        match named(found, description) {
             Some(facts) => Ok(facts.serial),
             None => self.create(description, parent, 0, mask),
         }
@@ -130,9 +137,11 @@ impl Keys {
             if !key::read_keyring(KeySerial::USER)?.is_empty() {
                 return Ok(());
             }
-            // Each look-up by its special name would create it anew, hence the serials first.
+            // Each look-up by a special name would create both anew, hence the serials first; and
+            // the links, since only their possessor may invalidate them.
             let user = key::get_keyring_id(KeySerial::USER, true)?;
             let session = key::get_keyring_id(KeySerial::USER_SESSION, true)?;
+            key::link(KeySerial::USER, KeySerial::SESSION)?;
             key::link(KeySerial::USER_SESSION, KeySerial::SESSION)?;
             key::invalidate(session)?;
             key::invalidate(user)
@@ -154,6 +163,13 @@ impl Keys {
     pub fn shelter_pid(&self) -> Option<u32> {
         self.shelter.pid()
     }
+}
+
+/// The keyring of uid 0 with that description.
+fn named(found: Vec<KeyFacts>, description: &str) -> Option<KeyFacts> {
+    found.into_iter().find(|facts| {
+        facts.is_keyring() && facts.uid == 0 && facts.description.as_bytes() == description.as_bytes()
+    })
 }
 
 /// What `parent` holds and the worker may view.
@@ -200,15 +216,7 @@ fn switch(real: u32) -> io::Result<()> {
 
 /// Takes the lock under which instances create and remove their registries; closing it unlocks.
 fn lock(path: &Path) -> Result<File, KeyError> {
-    let what = || format!("lock {}", path.display());
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(KeyError::of(what()))?;
-    flock(&file, FlockOperation::LockExclusive).map_err(KeyError::of(what()))?;
-    Ok(file)
+    super::super::shared::lock(path).map_err(KeyError::of(format!("lock {}", path.display())))
 }
 
 /// Possesses `keyrings` as `owner` for one operation.

@@ -1,0 +1,158 @@
+//! Session keyrings of a container's processes.
+//!
+//! Each lies in a slot of the registry, so that its serial keeps meaning it, and can be given a new
+//! container keyring when a denizen invalidated the old one. Two things must never happen: that the
+//! worker searches such a session, or that a keyring above it is linked anywhere, which makes the
+//! kernel look for cycles in everything below (`keyring_detect_cycle`). A denizen can build a tree
+//! in its session that takes either of them hours, or fail with `ELOOP`. So the slots hang below
+//! closed keyrings directly in the registry, which are never linked again, and the worker does not
+//! possess a session to write to it: the session's *group* is a number reserved for the container,
+//! which no process is in, and may view and write.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use keyns_sys::cred::set_fsuid;
+use keyns_sys::{KeySerial, key};
+use serde::{Deserialize, Serialize};
+
+use super::super::failure::Failure;
+use super::container::{reserved, unless_dead};
+use super::error::KeyError;
+use super::facts::{self, KeyFacts};
+use super::masks;
+use super::possession::ActingAs;
+use super::registry::{Keys, children};
+use crate::engine::container::ContainerId;
+
+/// A start that has not linked its session into its slot by then never will.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So many slots are kept without looking whether their sessions live.
+const QUIET: usize = 8;
+
+/// How a process about to be started in a container gets its session keyring.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SessionPlan {
+    container: i32,
+    container_owner: u32,
+    slot: i32,
+    uid: u32,
+    group: u32,
+}
+
+impl SessionPlan {
+    /// Gives the calling thread, which has the host's uid 0 and is alone in its process, a new
+    /// session keyring that links the container keyring, and gives that to its future owner.
+    ///
+    /// Without this the process would inherit its maker's session keyring.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn take_up(&self) -> Result<(), Failure> {
+        let session = key::join_session_keyring(None).map_err(Failure::of("make a session keyring"))?;
+        // Only its owner may link the container keyring.
+        let what = "link the container keyring";
+        set_fsuid(self.container_owner).map_err(Failure::of(what))?;
+        let linked = key::link(KeySerial::new(self.container), KeySerial::SESSION);
+        set_fsuid(0).map_err(Failure::of("become uid 0 again"))?;
+        linked.map_err(Failure::of(what))?;
+        key::link(session, KeySerial::new(self.slot)).map_err(Failure::of("register the session keyring"))?;
+        key::set_perm(session, masks::SESSION).map_err(Failure::of("set the session keyring's mask"))?;
+        key::chown(session, Some(self.uid), Some(self.group))
+            .map_err(Failure::of("give the session keyring to the process"))
+    }
+}
+
+/// The session keyrings of one container.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    /// `sessions:ID`, in the registry itself.
+    pub(super) keyring: KeySerial,
+    slots: Vec<Slot>,
+    /// The number of slots at which dead ones are looked for again.
+    prune_at: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    serial: KeySerial,
+    since: Instant,
+}
+
+impl Sessions {
+    pub(super) fn new(keyring: KeySerial) -> Self {
+        Self { keyring, slots: Vec::new(), prune_at: QUIET }
+    }
+
+    /// Finds the slots a former worker left.
+    pub(super) fn learn(keyring: KeySerial) -> io::Result<Self> {
+        let slot = |facts: KeyFacts| Slot { serial: facts.serial, since: Instant::now() };
+        let slots = children(keyring)?.into_iter().map(slot).collect();
+        Ok(Self { slots, ..Self::new(keyring) })
+    }
+
+    /// Lets go of session keyrings that nothing but our link keeps: they count for the quota of
+    /// their owner, 200 keys for an ordinary uid.
+    fn prune(&mut self, group: u32) -> io::Result<()> {
+        if self.slots.len() < self.prune_at {
+            return Ok(());
+        }
+        let rows = {
+            let _acting = ActingAs::member(0, group)?;
+            facts::rows()?
+        };
+        let mut alive = Vec::new();
+        for slot in self.slots.drain(..) {
+            let keep = match key::read_keyring(slot.serial).unwrap_or_default().first() {
+                // Not shown: its owner took VIEW away. It is kept as long as the container.
+                Some(session) => rows.get(session).is_none_or(|row| row.usage > 1),
+                None => slot.since.elapsed() < PATIENCE,
+            };
+            if keep {
+                alive.push(slot);
+            } else {
+                unless_dead(key::unlink(slot.serial, self.keyring))?;
+            }
+        }
+        self.prune_at = QUIET.max(2 * alive.len());
+        self.slots = alive;
+        Ok(())
+    }
+
+    /// Links a new container keyring into every session.
+    pub(super) fn relink(&self, container: KeySerial, owner: u32, group: u32) {
+        for slot in &self.slots {
+            let sessions = key::read_keyring(slot.serial).unwrap_or_default();
+            let Ok(_acting) = ActingAs::member(owner, group) else { return };
+            for session in sessions {
+                // A denizen may have made its session unwritable: its own loss.
+                let _ = key::link(container, session);
+            }
+        }
+    }
+}
+
+impl Keys {
+    /// Prepares the session keyring of a process about to be started in the container as the kernel
+    /// uid `uid`. A container keyring that a denizen invalidated is rebuilt first.
+    ///
+    /// # Errors
+    /// [`KeyError::NoContainer`]; the kernel's.
+    pub fn prepare_session(&mut self, id: ContainerId, uid: u32) -> Result<SessionPlan, KeyError> {
+        self.heal(id)?;
+        let group = reserved(id);
+        let ring = self.rings.get_mut(&id).ok_or(KeyError::NoContainer(id.0))?;
+        ring.sessions.prune(group).map_err(KeyError::of("look for ended sessions"))?;
+        let (container, container_owner) = (ring.container.raw(), ring.owner);
+        let keyring = ring.sessions.keyring;
+        // One slot each: a keyring holds one key of each description, and every anonymous session
+        // keyring is called `_ses`.
+        let name = self.unique("session");
+        let slot = self.create(&name, keyring, 0, masks::SESSION_SLOT)?;
+        if let Some(ring) = self.rings.get_mut(&id) {
+            ring.sessions.slots.push(Slot { serial: slot, since: Instant::now() });
+        }
+        Ok(SessionPlan { container, container_owner, slot: slot.raw(), uid, group })
+    }
+}
