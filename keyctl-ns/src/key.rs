@@ -204,25 +204,38 @@ pub fn object(key: &KeyInfo) -> Object {
 /// # Errors
 /// What `KEYCTL_READ` says.
 pub fn members(keyring: KeySerial, file: &ProcFile) -> Result<Members, CommandError> {
-    let serials = sys::read_keyring(keyring).map_err(|error| {
-        let new = failed(
-            format!("cannot list keyring {keyring}"),
-            KeyOp::Read,
-            &error,
-        );
-        match error.raw_os_error() {
-            Some(20) => new
-                .cause("it is a key, not a keyring")
-                .hint(format!("keyctl-ns describe {keyring}")),
-            _ => new,
-        }
-    })?;
+    let what = || format!("cannot list keyring {keyring}");
+    if !is_keyring(keyring)? {
+        return Err(CommandError::failure(what())
+            .cause("it is a key, not a keyring")
+            .hint(format!("keyctl-ns describe {keyring}")));
+    }
+    let serials = sys::read_keyring(keyring)
+        .map_err(|error| failed_on(keyring, what(), KeyOp::Read, &error))?;
     let keys: Vec<KeyInfo> = serials
         .iter()
         .filter_map(|serial| info_with(*serial, file).ok())
         .collect();
     let hidden = serials.len() - keys.len();
     Ok(Members { keys, hidden })
+}
+
+/// Whether a key is a keyring. The payload of another key must never be taken for serials.
+fn is_keyring(serial: KeySerial) -> Result<bool, CommandError> {
+    let unknown = match describe(serial) {
+        Ok(described) => return Ok(described.is_keyring()),
+        Err(error) if error.kind == ErrorKind::Denied => error,
+        Err(error) => return Err(error),
+    };
+    // A keyring that may be searched but not viewed: a search in anything else is ENOTDIR.
+    match sys::search(serial, c"keyring", c"keyns", KeySerial::NONE) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.raw_os_error().and_then(Errno::new) {
+            Some(Errno::ENOKEY | Errno::EKEYEXPIRED | Errno::EKEYREVOKED) => Ok(true),
+            Some(Errno::ENOTDIR) => Ok(false),
+            _ => Err(unknown),
+        },
+    }
 }
 
 /// What a keyring holds.
@@ -255,6 +268,35 @@ pub fn failed(what: String, operation: KeyOp, error: &io::Error) -> CommandError
             new.hint("invalidate keys that are not needed; limits and use are in /proc/key-users");
     }
     new
+}
+
+/// As [`failed`], for an operation on a key by its serial.
+///
+/// A key that was invalidated or revoked is there until the kernel collects it, and until then most
+/// operations answer that they are not permitted, because no search finds it any more.
+#[must_use]
+pub fn failed_on(
+    serial: KeySerial,
+    what: String,
+    operation: KeyOp,
+    error: &io::Error,
+) -> CommandError {
+    let new = failed(what, operation, error);
+    if new.kind != ErrorKind::Denied {
+        return new;
+    }
+    let state = describe(serial).ok().and_then(|described| {
+        ProcFile::read()
+            .line(serial, &described)
+            .map(proc_file::state)
+    });
+    match state {
+        Some(state @ ("invalidated" | "revoked" | "expired")) => CommandError {
+            kind: ErrorKind::NotFound,
+            ..new.cause(format!("the key is {state}"))
+        },
+        _ => new,
+    }
 }
 
 /// What payloads a type takes, to follow a refusal of one of `length` bytes.

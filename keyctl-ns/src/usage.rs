@@ -72,7 +72,8 @@ fn describe(error: &clap::Error, arguments: &[OsString]) -> CommandError {
         }
         Fault::MissingRequiredArgument => CommandError::usage(format!("missing: {argument}")),
         Fault::ArgumentConflict => {
-            let other = text(ContextKind::PriorArg).unwrap_or_else(|| "another option".to_owned());
+            let other = text(ContextKind::PriorArg)
+                .map_or_else(|| "another option".to_owned(), |text| bare(&text));
             CommandError::usage(format!("{argument} and {other} exclude each other"))
         }
         Fault::TooManyValues => CommandError::usage(format!(

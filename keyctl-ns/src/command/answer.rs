@@ -15,7 +15,10 @@ use crate::view;
 
 /// Answer a waiting key request by hand
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("response").required(true), after_help = "\
+#[command(
+    group = clap::ArgGroup::new("response").required(true),
+    override_usage = "keyctl-ns answer <ID> <RESPONSE>",
+    after_help = "\
 Examples:
   printf %s \"$TOKEN\" | keyctl-ns answer 7 --payload-stdin
   keyctl-ns answer 7 --reject 5 EACCES")]

@@ -38,7 +38,8 @@ pub fn run(context: &Context, args: &InvalidateArgs) -> Result<(), CommandError>
             context.daemon()?.call(&Invalidate { key })?;
         }
         Target::Own(serial) => sys::invalidate(serial).map_err(|error| {
-            key::failed(
+            key::failed_on(
+                serial,
                 format!("cannot invalidate key {}", args.key),
                 KeyOp::Invalidate,
                 &error,

@@ -63,7 +63,12 @@ pub fn run(context: &Context, args: &ReadArgs) -> Result<(), CommandError> {
     let payload = match Target::of(&args.key)? {
         Target::Contained(key) => context.daemon()?.call(&Read { key })?.payload,
         Target::Own(serial) => sys::read(serial).map(Payload::new).map_err(|error| {
-            key::failed(format!("cannot read key {}", args.key), KeyOp::Read, &error)
+            key::failed_on(
+                serial,
+                format!("cannot read key {}", args.key),
+                KeyOp::Read,
+                &error,
+            )
         })?,
     };
     if ui.is_json() {
@@ -88,14 +93,11 @@ pub fn run(context: &Context, args: &ReadArgs) -> Result<(), CommandError> {
 
 /// Whether a terminal can show these bytes without acting on any of them.
 fn printable(bytes: &[u8]) -> bool {
-    let shown = Zeroizing::new(keyns::text::escape(bytes));
-    let lines = Zeroizing::new(
-        shown
-            .replace("\\n", "\n")
-            .replace("\\t", "\t")
-            .replace("\\\\", "\\"),
-    );
-    lines.as_bytes() == bytes
+    bytes.split(|b| matches!(b, b'\n' | b'\t')).all(|part| {
+        // Backslashes are doubled by the escaping, nothing else of a harmless text is changed.
+        let shown = Zeroizing::new(keyns::text::escape(part));
+        shown.replace("\\\\", "\\").as_bytes() == part
+    })
 }
 
 /// 32 bytes to a line.

@@ -41,7 +41,8 @@ pub fn run(context: &Context, args: &UpdateArgs) -> Result<(), CommandError> {
         }
         Target::Own(serial) => {
             sys::update(serial, &payload).map_err(|error| {
-                let new = key::failed(
+                let new = key::failed_on(
+                    serial,
                     format!("cannot update key {}", args.key),
                     KeyOp::Update,
                     &error,

@@ -211,7 +211,7 @@ impl Own {
     /// Sets the mask and reads it back.
     fn set(&self, mask: Mask, what: String) -> Result<bool, CommandError> {
         sys::set_perm(self.serial, mask.raw()).map_err(|error| {
-            let new = key::failed(what.clone(), KeyOp::SetPerm, &error);
+            let new = key::failed_on(self.serial, what.clone(), KeyOp::SetPerm, &error);
             match new.kind {
                 ErrorKind::Denied => new.hint(format!(
                     "keyctl-ns acl {} shows who may change it (setsec)",

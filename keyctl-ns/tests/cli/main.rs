@@ -1,0 +1,12 @@
+//! The command line as a user meets it: the real binary, the real kernel.
+
+mod arguments;
+mod bad_input;
+mod help;
+
+mod mask_grants;
+mod output;
+mod own_keys;
+
+#[cfg(test)]
+mod session;

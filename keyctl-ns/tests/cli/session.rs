@@ -1,0 +1,120 @@
+//! A session keyring of the test's own, and the real binary run in it.
+//!
+//! Credentials belong to threads, and each test runs on a thread of its own: the keyring joined here
+//! is inherited by the programs this thread starts and by nobody else. It goes with the thread.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use keyns_sys::KeySerial;
+use keyns_sys::key as sys;
+
+/// The session of a test.
+pub(crate) struct Session {
+    keyring: KeySerial,
+}
+
+/// What a run of the binary printed, and its exit code.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        let keyring = sys::join_session_keyring(None).expect("a kernel with keys");
+        Self { keyring }
+    }
+
+    pub(crate) fn keyring(&self) -> KeySerial {
+        self.keyring
+    }
+
+    /// The binary with `arguments`, not started yet. No daemon is reached: none has that name.
+    pub(crate) fn command(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyctl-ns"));
+        command
+            .args(["--instance", "no-such-instance"])
+            .args(arguments)
+            .env_remove("KEYNS_SOCKET")
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs the binary without input.
+    pub(crate) fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        self.run_with(arguments, b"")
+    }
+
+    /// Runs the binary with `input` on standard input.
+    pub(crate) fn run_with(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that does not read it ends first.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        Output {
+            code: output.status.code().expect("no signal"),
+            stdout: output.stdout,
+            stderr: output.stderr,
+        }
+    }
+
+    /// Adds a user key and returns its serial.
+    pub(crate) fn add(&self, description: &str, payload: &[u8]) -> KeySerial {
+        let description = std::ffi::CString::new(description).unwrap();
+        sys::add_key(c"user", &description, payload, self.keyring).unwrap()
+    }
+}
+
+impl Output {
+    pub(crate) fn stdout(&self) -> &str {
+        str::from_utf8(&self.stdout).unwrap()
+    }
+
+    pub(crate) fn stderr(&self) -> &str {
+        str::from_utf8(&self.stderr).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let text = if self.code == 0 {
+            self.stdout()
+        } else {
+            self.stderr()
+        };
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// The output with a number that differs from run to run replaced by a word.
+    pub(crate) fn with(&self, number: KeySerial, word: &str) -> String {
+        self.to_string().replace(&number.to_string(), word)
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}{}[{}]",
+            String::from_utf8_lossy(&self.stdout),
+            String::from_utf8_lossy(&self.stderr),
+            self.code
+        )
+    }
+}
