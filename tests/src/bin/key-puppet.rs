@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::io::{self, BufRead as _, Write as _};
 
+use keyns::engine::mainline::keyring::SessionPlan;
 use keyns_sys::{KeySerial, cred, key};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{setgroups, setresgid, setresuid};
@@ -27,6 +28,11 @@ fn obey(words: &[&str]) -> io::Result<String> {
     let shown = |serial: KeySerial| serial.to_string();
     match *words {
         ["pid"] => Ok(std::process::id().to_string()),
+        // As the program that starts processes in containers does it.
+        ["take-up", plan] => {
+            let plan: SessionPlan = serde_json::from_str(plan)?;
+            plan.take_up().map(done).map_err(|f| io::Error::from_raw_os_error(f.errno))
+        }
         ["join"] => key::join_session_keyring(None).map(shown),
         ["join", name] => key::join_session_keyring(Some(&text(name)?)).map(shown),
         ["userns"] => Ok(done(unshare(CloneFlags::CLONE_NEWUSER)?)),

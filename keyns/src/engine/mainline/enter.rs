@@ -15,12 +15,12 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
-use keyns_sys::{KeySerial, key};
 
 use super::super::container::Namespace;
 use super::build;
 use super::channel::Channel;
 use super::failure::Failure;
+use super::keyring::SessionPlan;
 use super::root;
 
 /// A process to be started.

@@ -28,7 +28,7 @@ use crate::engine::container::ContainerId;
 /// A start that has not linked its session into its slot by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// So many slots are kept without looking whether their sessions live.
+/// After so many new slots it is looked which sessions live: that takes reading `/proc/keys`.
 const QUIET: usize = 8;
 
 /// How a process about to be started in a container gets its session keyring.
@@ -115,7 +115,7 @@ impl Sessions {
                 unless_dead(key::unlink(slot.serial, self.keyring))?;
             }
         }
-        self.prune_at = QUIET.max(2 * alive.len());
+        self.prune_at = alive.len() + QUIET;
         self.slots = alive;
         Ok(())
     }
