@@ -285,17 +285,23 @@ pub fn failed_on(
     if new.kind != ErrorKind::Denied {
         return new;
     }
-    let state = describe(serial).ok().and_then(|described| {
-        ProcFile::read()
+    let gone = |cause: String| CommandError {
+        kind: ErrorKind::NotFound,
+        ..new.clone().cause(cause)
+    };
+    match describe(serial) {
+        // Collected since.
+        Err(error) if error.kind == ErrorKind::NotFound => gone(error.cause.unwrap_or_default()),
+        Err(_) => new,
+        Ok(described) => match ProcFile::read()
             .line(serial, &described)
             .map(proc_file::state)
-    });
-    match state {
-        Some(state @ ("invalidated" | "revoked" | "expired")) => CommandError {
-            kind: ErrorKind::NotFound,
-            ..new.cause(format!("the key is {state}"))
+        {
+            Some(state @ ("invalidated" | "revoked" | "expired")) => {
+                gone(format!("the key is {state}"))
+            }
+            _ => new,
         },
-        _ => new,
     }
 }
 

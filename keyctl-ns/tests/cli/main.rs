@@ -3,10 +3,8 @@
 mod arguments;
 mod bad_input;
 mod help;
-
 mod mask_grants;
 mod output;
 mod own_keys;
-
 #[cfg(test)]
 mod session;

@@ -4,12 +4,6 @@ use crate::session::Session;
 use insta::assert_snapshot;
 use keyns_sys::key as sys;
 
-fn mask(session: &Session, key: &str) -> u64 {
-    session.run(["describe", key, "--json"]).json()["mask"]
-        .as_u64()
-        .unwrap()
-}
-
 #[test]
 fn a_right_the_kernel_gives_alone_is_set_and_read_back() {
     let session = Session::new();
@@ -21,7 +15,7 @@ fn a_right_the_kernel_gives_alone_is_set_and_read_back() {
     confirmed by the kernel: yes, read back
     [0]
     ");
-    assert_eq!(mask(&session, "%user:token"), 0x3f01_0300);
+    assert_eq!(session.mask("%user:token"), 0x3f01_0300);
 }
 
 #[test]
@@ -34,7 +28,7 @@ fn implied_rights_are_refused_until_they_are_accepted() {
       hint: accept the extra rights with --accept-implied inval
     [8]
     ");
-    assert_eq!(mask(&session, "%user:token"), 0x3f01_0000);
+    assert_eq!(session.mask("%user:token"), 0x3f01_0000);
     let done = session.run([
         "grant",
         "%user:token",
@@ -50,7 +44,7 @@ fn implied_rights_are_refused_until_they_are_accepted() {
     );
     assert_eq!(done.json()["implied"], serde_json::json!(["inval"]));
     assert_eq!(done.json()["confirmed"], true);
-    assert_eq!(mask(&session, "%user:token"), 0x3f01_0800);
+    assert_eq!(session.mask("%user:token"), 0x3f01_0800);
 }
 
 #[test]
@@ -79,7 +73,7 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(output.code, 0, "{output}");
     assert_eq!(output.json()["applied"], false);
     assert_eq!(output.json()["mask_after"], 0x3f03_0000);
-    assert_eq!(mask(&session, "%user:token"), 0x3f01_0000);
+    assert_eq!(session.mask("%user:token"), 0x3f01_0000);
 }
 
 #[test]
@@ -93,7 +87,7 @@ fn what_everyone_gets_the_owner_and_the_group_get_too() {
             .code,
         0
     );
-    assert_eq!(mask(&session, "%user:token"), 0x3f03_0302);
+    assert_eq!(session.mask("%user:token"), 0x3f03_0302);
 }
 
 #[test]
@@ -113,7 +107,7 @@ fn search_with_link_lets_a_subject_possess_the_key_and_says_so() {
         output.stderr().contains("can come to possess it"),
         "{output}"
     );
-    assert_eq!(mask(&session, "%user:token"), 0x3f01_0000);
+    assert_eq!(session.mask("%user:token"), 0x3f01_0000);
     let all = "inval,view,read,write,setsec,revoke";
     let output = session.run([
         "grant",
@@ -136,7 +130,7 @@ fn nobody_locks_himself_out_of_his_own_key() {
       hint: leave the right to change them: keyctl-ns grant KEY owner view,setsec --accept-implied revoke
     [1]
     ");
-    assert_eq!(mask(&session, "%user:token"), 0x3f01_0000);
+    assert_eq!(session.mask("%user:token"), 0x3f01_0000);
     // The hint is true.
     let serial = key.to_string();
     assert_eq!(
@@ -174,7 +168,7 @@ fn ungrant_clears_the_bits_of_one_subject() {
             .contains("members of the group have what everyone has"),
         "{output}"
     );
-    assert_eq!(mask(&session, "%user:token"), 0x3f03_0001);
+    assert_eq!(session.mask("%user:token"), 0x3f03_0001);
 }
 
 #[test]

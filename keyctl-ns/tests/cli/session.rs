@@ -76,6 +76,13 @@ impl Session {
         }
     }
 
+    /// The mask of a key as the binary shows it.
+    pub(crate) fn mask(&self, key: &str) -> u64 {
+        self.run(["describe", key, "--json"]).json()["mask"]
+            .as_u64()
+            .unwrap()
+    }
+
     /// Adds a user key and returns its serial.
     pub(crate) fn add(&self, description: &str, payload: &[u8]) -> KeySerial {
         let description = std::ffi::CString::new(description).unwrap();
