@@ -9,14 +9,15 @@ release=${CARGO_TARGET_DIR:-target}/release
 
 cargo build --release --locked -p keynsd --bin keynsd -p keyctl-ns --bin keyctl-ns
 
-# The helpers go into containers: static, so that they load nothing there, and start sooner.
-helpers=(keyns-stage keyns-monitor keyns-shelter)
-for helper in "${helpers[@]}"; do
-    cargo rustc --release --locked -p keynsd --bin "$helper" -- -C target-feature=+crt-static
+# These go into containers: static, so that they load nothing there, and start sooner.
+static=(keynsd:keyns-stage keynsd:keyns-monitor keynsd:keyns-shelter keyns-probe:keyns-probe)
+for program in "${static[@]}"; do
+    cargo rustc --release --locked -p "${program%:*}" --bin "${program#*:}" -- \
+        -C target-feature=+crt-static
 done
 
 mkdir -p "$out"
-for program in keynsd keyctl-ns "${helpers[@]}"; do
+for program in keynsd keyctl-ns "${static[@]#*:}"; do
     # By rename, so that a program that is running stays what it is.
     cp "$release/$program" "$out/.$program.new"
     mv "$out/.$program.new" "$out/$program"
