@@ -54,9 +54,7 @@ fn obey(words: &[&str]) -> io::Result<String> {
                 .map(|serial| serial.to_string())
         }
         ["join"] => key::join_session_keyring(None).map(|serial| serial.to_string()),
-        ["flood", count, uids, prefix] => {
-            flood(number(count)?, number(uids)?, prefix)
-        }
+        ["flood", count, uids, prefix] => flood(number(count)?, number(uids)?, prefix),
         _ => Err(io::Error::from_raw_os_error(libc::ENOSYS)),
     }
 }
@@ -88,7 +86,10 @@ fn flood(count: u32, uids: u32, prefix: &str) -> io::Result<String> {
         };
         *counts.entry(errno).or_default() += 1;
     }
-    let counts: Vec<_> = counts.iter().map(|(errno, n)| format!("{errno}={n}")).collect();
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(errno, n)| format!("{errno}={n}"))
+        .collect();
     Ok(counts.join(" "))
 }
 
@@ -111,7 +112,9 @@ fn send(socket: &str, call: &str) -> io::Result<()> {
 }
 
 fn take_requests(socket: &str, name: &str, type_: &str) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let client = Client::connect(socket).await.map_err(io::Error::other)?;
         let call = Serve {

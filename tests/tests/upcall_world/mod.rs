@@ -27,8 +27,8 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One daemon with a take-over of `/sbin/request-key`, both ended with it.
-pub struct World {
-    pub runtime: Runtime,
+pub(crate) struct World {
+    pub(crate) runtime: Runtime,
     instance: String,
     service_uid: u32,
     daemon: Option<Child>,
@@ -37,11 +37,14 @@ pub struct World {
 }
 
 impl World {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let instance = unique("up");
         let log = std::env::temp_dir().join(format!("{instance}.log"));
         let mut world = Self {
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap(),
             instance,
             service_uid: keyns_tests::service_uid(),
             daemon: None,
@@ -53,8 +56,12 @@ impl World {
     }
 
     /// Starts the daemon and waits until it answers.
-    pub fn start_daemon(&mut self) {
-        let log = File::options().append(true).create(true).open(&self.log).unwrap();
+    pub(crate) fn start_daemon(&mut self) {
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(&self.log)
+            .unwrap();
         let child = Command::new(bin_dir().join("keynsd"))
             .args(["--instance", &self.instance, "--transient", "--helpers"])
             .arg(bin_dir())
@@ -67,24 +74,28 @@ impl World {
         self.daemon = Some(child);
         let deadline = Instant::now() + PATIENCE;
         while self.try_call(&List { history: 0 }).is_err() {
-            assert!(Instant::now() < deadline, "the daemon does not start:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the daemon does not start:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// Ends the daemon as a fault would.
-    pub fn kill_daemon(&mut self) {
+    pub(crate) fn kill_daemon(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         Path::new("/run/keyns").join(&self.instance).join("keynsd")
     }
 
     /// All that the daemon has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
@@ -96,7 +107,7 @@ impl World {
     }
 
     /// Calls a method on a connection of its own.
-    pub fn call<M: Method>(&self, call: &M) -> Result<M::Reply, Error> {
+    pub(crate) fn call<M: Method>(&self, call: &M) -> Result<M::Reply, Error> {
         match self.try_call(call) {
             Ok(reply) => Ok(reply),
             Err(ClientError::Refused(error)) => Err(error),
@@ -105,7 +116,7 @@ impl World {
     }
 
     /// Creates a container with namespaces that isolate its keys, and starts a denizen in it.
-    pub fn container(&self, name: &str) -> Denizen {
+    pub(crate) fn container(&self, name: &str) -> Denizen {
         let namespaces = vec![Namespace::User, Namespace::Pid, Namespace::Mount];
         let create = Create {
             name: name.into(),
@@ -140,16 +151,16 @@ impl World {
         Denizen::new(started.pid, to_denizen, from_denizen)
     }
 
-    pub fn intercept(&self, container: &str, type_: &str, target: Target) {
+    pub(crate) fn intercept(&self, container: &str, type_: &str, target: Target) {
         self.call(&rule(container, type_, target)).unwrap();
     }
 
-    pub fn list(&self) -> Listing {
+    pub(crate) fn list(&self) -> Listing {
         self.call(&List { history: 256 }).unwrap()
     }
 
     /// The one request that waits, as soon as there is one.
-    pub fn pending(&self) -> UpcallInfo {
+    pub(crate) fn pending(&self) -> UpcallInfo {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut waiting = self.list().upcalls;
@@ -162,24 +173,62 @@ impl World {
         }
     }
 
-    pub fn answer(&self, id: u64, payload: &str) -> Result<Answered, Error> {
+    pub(crate) fn answer(&self, id: u64, payload: &str) -> Result<Answered, Error> {
         let response = Response::Payload(Payload::new(payload.into()));
         self.call(&Answer { id, response })
     }
 
-    pub fn agent(&self, name: &str, containers: &[&str]) -> Agent<'_> {
-        let call = Serve {
+    /// A process in the container of a denizen that descends from this one.
+    pub(crate) fn child_in(&self, denizen: &Denizen) -> Denizen {
+        let mut child = Command::new("nsenter")
+            .args([
+                "--pid",
+                "--target",
+                &denizen.pid.to_string(),
+                env!("CARGO_BIN_EXE_asker"),
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let to = OwnedFd::from(child.stdin.take().unwrap());
+        let from = OwnedFd::from(child.stdout.take().unwrap());
+        let denizen = Denizen::new(child.id(), to.into(), from.into());
+        // It ends with its standard input, at the latest with the container.
+        std::thread::spawn(move || child.wait());
+        denizen
+    }
+
+    pub(crate) fn agent(&self, name: &str, containers: &[&str]) -> Agent<'_> {
+        self.serve(&Serve {
             name: name.into(),
             types: vec!["*".into()],
             containers: containers.iter().map(|c| (*c).to_owned()).collect(),
             max_in_flight: None,
-        };
+        })
+    }
+
+    /// An agent that works on one request at a time.
+    pub(crate) fn agent_for_one(&self) -> Agent<'_> {
+        self.serve(&Serve {
+            name: "one".into(),
+            types: vec!["user".into()],
+            containers: Vec::new(),
+            max_in_flight: Some(1),
+        })
+    }
+
+    fn serve(&self, call: &Serve) -> Agent<'_> {
         let mut requests = self.runtime.block_on(async {
             let client = Client::connect(self.socket()).await.unwrap();
-            client.subscribe(&call).await.unwrap()
+            client.subscribe(call).await.unwrap()
         });
         let first = self.runtime.block_on(requests.next()).unwrap().unwrap();
-        Agent { world: self, requests, registration: first.registration.unwrap() }
+        Agent {
+            world: self,
+            requests,
+            registration: first.registration.unwrap(),
+        }
     }
 }
 
@@ -191,14 +240,17 @@ impl Drop for World {
             daemon.wait().unwrap();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the daemon\n{}", fs::read_to_string(&self.log).unwrap_or_default());
+            eprintln!(
+                "--- log of the daemon\n{}",
+                fs::read_to_string(&self.log).unwrap_or_default()
+            );
         }
         let _ = fs::remove_file(&self.log);
     }
 }
 
 /// A rule with default limits.
-pub fn rule(container: &str, type_: &str, target: Target) -> Intercept {
+pub(crate) fn rule(container: &str, type_: &str, target: Target) -> Intercept {
     Intercept {
         container: container.into(),
         type_: type_.into(),
@@ -210,7 +262,7 @@ pub fn rule(container: &str, type_: &str, target: Target) -> Intercept {
     }
 }
 
-pub fn queue(name: &str) -> Target {
+pub(crate) fn queue(name: &str) -> Target {
     Target::Queue(name.into())
 }
 
@@ -230,8 +282,8 @@ fn taken() -> TakeOver {
 }
 
 /// A process in a container.
-pub struct Denizen {
-    pub pid: u32,
+pub(crate) struct Denizen {
+    pub(crate) pid: u32,
     to: PipeWriter,
     from: mpsc::Receiver<String>,
 }
@@ -247,16 +299,20 @@ impl Denizen {
                 }
             }
         });
-        Self { pid, to, from: lines }
+        Self {
+            pid,
+            to,
+            from: lines,
+        }
     }
 
     /// Begins something.
-    pub fn tell(&mut self, line: &str) {
+    pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.to, "{line}").unwrap();
     }
 
     /// How it ended: the value, or the errno.
-    pub fn hear(&mut self) -> Result<String, i32> {
+    pub(crate) fn hear(&mut self) -> Result<String, i32> {
         let line = self.from.recv_timeout(PATIENCE * 4).unwrap();
         match line.split_once(' ').unwrap() {
             ("ok", value) => Ok(value.to_owned()),
@@ -264,48 +320,63 @@ impl Denizen {
         }
     }
 
-    pub fn do_(&mut self, line: &str) -> Result<String, i32> {
+    pub(crate) fn do_(&mut self, line: &str) -> Result<String, i32> {
         self.tell(line);
         self.hear()
     }
 }
 
 /// An agent of this process.
-pub struct Agent<'a> {
+pub(crate) struct Agent<'a> {
     world: &'a World,
     requests: Subscription<Serve>,
-    pub registration: Registration,
+    pub(crate) registration: Registration,
 }
 
 impl Agent<'_> {
     /// The next request that comes to it within a time.
-    pub fn next_within(&mut self, most: Duration) -> Option<UpcallInfo> {
+    pub(crate) fn next_within(&mut self, most: Duration) -> Option<UpcallInfo> {
         let next = self.requests.next();
-        let reply = self.world.runtime.block_on(async { timeout(most, next).await }).ok()?;
+        let reply = self
+            .world
+            .runtime
+            .block_on(async { timeout(most, next).await })
+            .ok()?;
         reply.unwrap().unwrap().request
     }
 
-    pub fn next(&mut self) -> UpcallInfo {
+    pub(crate) fn next(&mut self) -> UpcallInfo {
         self.next_within(PATIENCE).expect("no request comes")
     }
 
-    pub fn complete(&self, id: u64, payload: &str) -> Result<Answered, Error> {
+    pub(crate) fn complete(&self, id: u64, payload: &str) -> Result<Answered, Error> {
         let token = self.registration.token.clone();
-        self.world.call(&Complete { token, id, payload: Payload::new(payload.into()) })
+        self.world.call(&Complete {
+            token,
+            id,
+            payload: Payload::new(payload.into()),
+        })
     }
 
-    pub fn pass_on(&self, id: u64) -> Result<Empty, Error> {
-        self.world.call(&NotMine { token: self.registration.token.clone(), id })
+    pub(crate) fn pass_on(&self, id: u64) -> Result<Empty, Error> {
+        self.world.call(&NotMine {
+            token: self.registration.token.clone(),
+            id,
+        })
     }
 
-    pub fn reject(&self, id: u64, errno: i32) -> Result<Answered, Error> {
+    pub(crate) fn reject(&self, id: u64, errno: i32) -> Result<Answered, Error> {
         let token = self.registration.token.clone();
         let rejection = keyns_interfaces::upcalls::Rejection { errno, timeout: 1 };
-        self.world.call(&Reject { token, id, rejection })
+        self.world.call(&Reject {
+            token,
+            id,
+            rejection,
+        })
     }
 }
 
 /// The kind of a refusal.
-pub fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
+pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
     result.unwrap_err().kind
 }

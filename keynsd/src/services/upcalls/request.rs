@@ -399,6 +399,8 @@ fn given_up(errno: i32) -> End {
     match errno {
         errno::ETIMEDOUT => End::Expired,
         errno::EDQUOT => End::Rejected(errno::EDQUOT),
+        // A forged request, which it refuses without being asked.
+        errno::EPERM => End::Rejected(errno::EPERM),
         // It was told to end and rejected with this.
         errno::EINTR => End::Rejected(errno::ENOKEY),
         // Somebody completed the key before.
