@@ -25,8 +25,10 @@ pub const INTERFACES: &[(&str, &str)] = &[
 ];
 
 /// `org.varlink.service` itself.
-pub const SERVICE: (&str, &str) =
-    ("org.varlink.service", include_str!("../org.varlink.service.varlink"));
+pub const SERVICE: (&str, &str) = (
+    "org.varlink.service",
+    include_str!("../org.varlink.service.varlink"),
+);
 
 /// All interfaces of the service, in alphabetical order.
 pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
