@@ -10,7 +10,60 @@ use std::time::Duration;
 
 use crate::call::check;
 
-/// Makes `$run`, a `fn(Vec<CString>) -> i32`, the entry point of a program with `#![no_main]`.
+/// The arguments of a program, where the kernel put them.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments {
+    count: usize,
+    first: *const *const libc::c_char,
+}
+
+impl Arguments {
+    /// Wraps what the C library passes to `main`.
+    ///
+    /// # Safety
+    /// `first` must point to `count` strings that end in NUL, followed by a null pointer, which all
+    /// stay unchanged as long as the process runs.
+    #[must_use]
+    pub unsafe fn new(count: libc::c_int, first: *const *const libc::c_char) -> Self {
+        Self {
+            count: usize::try_from(count).unwrap_or(0),
+            first,
+        }
+    }
+
+    /// Keeps owned strings for ever, for programs that make up their own arguments.
+    #[must_use]
+    pub fn leak(words: Vec<CString>) -> Self {
+        let count = words.len();
+        let pointers: Vec<_> = words
+            .into_iter()
+            .map(|w| w.into_raw().cast_const())
+            .chain([ptr::null()])
+            .collect();
+        Self {
+            count,
+            first: Vec::leak(pointers).as_ptr(),
+        }
+    }
+
+    /// How many there are, the program's name included.
+    #[must_use]
+    pub const fn count(self) -> usize {
+        self.count
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(self, index: usize) -> Option<&'static CStr> {
+        if index >= self.count {
+            return None;
+        }
+        // Safety: the constructor promised a string there that lives as long as the process.
+        Some(unsafe { CStr::from_ptr(*self.first.add(index)) })
+    }
+}
+
+/// Makes `$run`, a `fn(Arguments) -> i32`, the entry point of a program with `#![no_main]`.
 ///
 /// The standard library's own start-up sets up signal handlers and an alternative stack, which
 /// would be a fifth of the life of a helper that only executes another program.
@@ -25,23 +78,9 @@ macro_rules! helper_entry {
             arguments: *const *const ::core::ffi::c_char,
         ) -> ::core::ffi::c_int {
             // Safety: both values are what the C library passed.
-            $run(unsafe { $crate::helper_process::arguments(count, arguments) })
+            $run(unsafe { $crate::helper_process::Arguments::new(count, arguments) })
         }
     };
-}
-
-/// Copies the arguments of `main`.
-///
-/// # Safety
-/// `arguments` must point to at least `count` strings that end in NUL.
-#[must_use]
-pub unsafe fn arguments(count: libc::c_int, arguments: *const *const libc::c_char) -> Vec<CString> {
-    (0..usize::try_from(count).unwrap_or(0))
-        .map(|n| {
-            // Safety: the caller promises that many strings.
-            unsafe { CStr::from_ptr(*arguments.add(n)) }.to_owned()
-        })
-        .collect()
 }
 
 /// Opens `/dev/null` on each of the descriptors 0, 1 and 2 that is closed.
@@ -49,15 +88,32 @@ pub unsafe fn arguments(count: libc::c_int, arguments: *const *const libc::c_cha
 /// The kernel starts its helpers with all three closed; without this the first files a helper opens
 /// would become its standard output.
 pub fn fill_standard_descriptors() {
-    for fd in 0..3 {
-        // Safety: F_GETFD only looks at the descriptor.
-        let closed = unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1;
-        if closed {
-            // Safety: the path ends in NUL. The lowest free descriptor is `fd`, and it is to stay
-            // open for the whole life of the process, so nobody owns it.
-            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
-        }
+    let entry = |fd| libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+    let mut entries = [entry(0), entry(1), entry(2)];
+    // Safety: the array has three entries; nothing is waited for.
+    if unsafe { libc::poll(entries.as_mut_ptr(), 3, 0) } == 0 {
+        return;
     }
+    for entry in entries.iter().filter(|e| e.revents & libc::POLLNVAL != 0) {
+        debug_assert!((0..3).contains(&entry.fd));
+        // Safety: the path ends in NUL. The lowest free descriptor is this one, and it is to stay
+        // open for the whole life of the process, so nobody owns it.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+    }
+}
+
+/// The path this program was executed by, as the kernel was told (`AT_EXECFN`).
+#[must_use]
+pub fn executed_as() -> Option<&'static CStr> {
+    // Safety: any type may be asked for; 0 means that the kernel did not pass it.
+    let address = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let path = ptr::with_exposed_provenance::<libc::c_char>(address as usize);
+    // Safety: the kernel put a string that ends in NUL there, which stays as long as the process.
+    (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) })
 }
 
 /// Makes the process non-dumpable: no core file, no tracing by others of its uid.
@@ -95,23 +151,32 @@ fn empty_set() -> libc::sigset_t {
     }
 }
 
-/// Replaces the process by a program, with no signal blocked and `SIGPIPE` as the kernel gave it.
+/// Undoes [`catch_termination`]: a program that is executed inherits the mask of blocked signals.
+pub fn release_termination() {
+    let none = empty_set();
+    // Safety: the mask is initialised; the former one is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+}
+
+/// Replaces the process by a program with the arguments of this one.
 ///
 /// Returns only when that failed.
 #[must_use]
-pub fn execute(program: &CStr, arguments: &[CString], environment: &[&CStr]) -> io::Error {
-    let mut argv: Vec<_> = arguments.iter().map(|a| a.as_ptr()).collect();
-    argv.push(ptr::null());
-    let mut envp: Vec<_> = environment.iter().map(|e| e.as_ptr()).collect();
-    envp.push(ptr::null());
-    let none = empty_set();
-    // Safety: the mask is initialised; SIG_DFL is a valid disposition; the path ends in NUL and
-    // both vectors are null-terminated arrays of pointers to strings that outlive the call.
-    unsafe {
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+pub fn execute<const N: usize>(
+    program: &CStr,
+    arguments: Arguments,
+    environment: [&CStr; N],
+) -> io::Error {
+    let mut pointers = [ptr::null(); 16];
+    if N >= pointers.len() {
+        return io::ErrorKind::InvalidInput.into();
     }
+    for (pointer, text) in pointers.iter_mut().zip(environment) {
+        *pointer = text.as_ptr();
+    }
+    // Safety: the path ends in NUL; both arrays end in a null pointer and point to strings that
+    // outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.first, pointers.as_ptr()) };
     io::Error::last_os_error()
 }
 

@@ -4,6 +4,7 @@
 //! wraps every call so that its users cannot break memory safety: descriptors are `OwnedFd` and
 //! `BorrowedFd`, buffers are slices, and `fork` needs proof that the process has one thread.
 
+pub mod arena;
 mod call;
 pub mod cred;
 pub mod helper_process;

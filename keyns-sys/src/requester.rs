@@ -28,6 +28,17 @@ pub enum NsKind {
 }
 
 impl NsKind {
+    /// The inode of the initial one (`PROC_PID_INIT_INO` and `PROC_USER_INIT_INO`), the same since
+    /// Linux 3.8; network namespaces have none of the kind.
+    #[must_use]
+    pub const fn initial_inode(self) -> Option<u64> {
+        match self {
+            Self::Pid => Some(0xEFFF_FFFC),
+            Self::User => Some(0xEFFF_FFFD),
+            Self::Net => None,
+        }
+    }
+
     const fn link(self) -> &'static CStr {
         match self {
             Self::Pid => c"ns/pid",
@@ -270,49 +281,28 @@ pub fn status(fd: BorrowedFd<'_>) -> io::Result<FileStatus> {
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // Safety: the descriptor is open and the structure is exclusively borrowed.
     check(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) }.into())?;
-    Ok(FileStatus {
-        device: stat.st_dev,
-        inode: stat.st_ino,
-        size: stat.st_size.try_into().unwrap_or(0),
-        mode: stat.st_mode,
-    })
+    Ok(stat.into())
 }
 
-/// Whether a directory has an entry whose name does not begin with a dot.
-///
-/// Reads no more of the directory than it needs.
+/// `stat(2)`; links are followed.
 ///
 /// # Errors
-/// `getdents(2)`.
-pub fn has_visible_entry(directory: BorrowedFd<'_>) -> io::Result<bool> {
-    /// Inode and offset (8 bytes each), record length (2), type (1), then the name.
-    const NAME: usize = 19;
-    let mut buffer = [0u64; 64];
-    let length = std::mem::size_of_val(&buffer);
-    loop {
-        // Safety: the buffer is exclusively borrowed, aligned and has the length given.
-        let got = check(unsafe {
-            libc::syscall(
-                libc::SYS_getdents64,
-                directory.as_raw_fd(),
-                buffer.as_mut_ptr(),
-                length,
-            )
-        })? as usize;
-        if got == 0 {
-            return Ok(false);
-        }
-        let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let mut records = bytes.get(..got).unwrap_or_default();
-        while let Some([low, high]) = records.get(16..18) {
-            let next = usize::from(u16::from_ne_bytes([*low, *high]));
-            if records.get(NAME).is_some_and(|first| *first != b'.') {
-                return Ok(true);
-            }
-            records = match records.get(next..) {
-                Some(rest) if next > NAME => rest,
-                _ => return Err(io::ErrorKind::InvalidData.into()),
-            };
+/// `stat(2)`.
+pub fn status_of(path: &CStr) -> io::Result<FileStatus> {
+    // Safety: all bits zero is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // Safety: the path ends in NUL and the structure is exclusively borrowed.
+    check(unsafe { libc::stat(path.as_ptr(), &raw mut stat) }.into())?;
+    Ok(stat.into())
+}
+
+impl From<libc::stat> for FileStatus {
+    fn from(stat: libc::stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size.try_into().unwrap_or(0),
+            mode: stat.st_mode,
         }
     }
 }
@@ -345,6 +335,14 @@ mod tests {
     }
 
     #[test]
+    fn the_initial_namespaces_have_their_known_inodes() {
+        let init = ThreadDir::open(2).unwrap();
+        for kind in [NsKind::Pid, NsKind::User] {
+            assert_eq!(init.namespace_inode(kind).ok(), kind.initial_inode());
+        }
+    }
+
+    #[test]
     fn link_and_descriptor_name_the_same_namespace() {
         let dir = ThreadDir::open(std::process::id()).unwrap();
         for kind in [NsKind::Pid, NsKind::User, NsKind::Net] {
@@ -352,20 +350,5 @@ mod tests {
             assert_eq!(dir.namespace(kind).unwrap().inode().unwrap(), inode);
             assert_eq!(own_namespace_inode(kind).unwrap(), inode);
         }
-    }
-
-    #[test]
-    fn names_with_a_dot_do_not_make_a_directory_visible() {
-        let dir = std::env::temp_dir().join(format!("keyns-visible-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        let open = || std::fs::File::open(&dir).unwrap();
-        assert!(!has_visible_entry(open().as_fd()).unwrap());
-        for n in 0..40 {
-            std::fs::write(dir.join(format!(".temporary-{n}")), "").unwrap();
-        }
-        assert!(!has_visible_entry(open().as_fd()).unwrap());
-        std::fs::write(dir.join("pid-1"), "").unwrap();
-        assert!(has_visible_entry(open().as_fd()).unwrap());
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -9,8 +9,9 @@
 //! |---|---|
 //! | `pid-<inode>` | in that PID namespace or one below it |
 //! | `user-<inode>` | in that user namespace or one below it |
-//! | `cgroup-<16 hex digits>` | in the cgroup whose path has this hash, or one below it |
+//! | `cgroup/<16 hex digits>` | in the cgroup whose path has this hash, or one below it |
 //!
+//! Both directories exist only while they have entries: a reader that finds one missing is done.
 //! Inodes are decimal. The hash is the 64-bit FNV-1a of the path in the cgroup2 hierarchy; the name
 //! can so be computed from the requester's own path, the directory need not be searched, and an
 //! entry whose content cannot be read still names its members. Names beginning with a dot are files
@@ -29,13 +30,17 @@
 //! reach the host's program.
 
 use std::error::Error;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Where the table is.
 pub const DIRECTORY: &str = "/run/keyns/live";
+/// The same for system calls.
+pub const DIRECTORY_C: &CStr = c"/run/keyns/live";
+/// The directory within, for entries that match by cgroup.
+pub const CGROUPS: &str = "cgroup";
 /// The version of the content.
 pub const VERSION: &str = "1";
 /// The longest content of an entry in bytes.
@@ -61,7 +66,7 @@ impl RoutingKey {
         match self {
             Self::Pid(inode) => format!("pid-{inode}"),
             Self::User(inode) => format!("user-{inode}"),
-            Self::Cgroup(path) => format!("cgroup-{:016x}", fnv1a(path)),
+            Self::Cgroup(path) => format!("{CGROUPS}/{:016x}", fnv1a(path)),
         }
     }
 }
@@ -73,7 +78,7 @@ pub fn is_entry_name(name: &str) -> bool {
     let hash = |n: &str| n.len() == 16 && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     name.strip_prefix("pid-").is_some_and(decimal)
         || name.strip_prefix("user-").is_some_and(decimal)
-        || name.strip_prefix("cgroup-").is_some_and(hash)
+        || name.strip_prefix("cgroup/").is_some_and(hash)
 }
 
 /// The content of an entry.
@@ -226,6 +231,11 @@ mod tests {
     }
 
     #[test]
+    fn both_forms_of_the_directory_are_one() {
+        assert_eq!(DIRECTORY_C.to_str(), Ok(DIRECTORY));
+    }
+
+    #[test]
     fn the_content_is_frozen() {
         let text = b"version=1\ninstance=main\ncontainer=7\nsocket=/run/keyns/main/upcall.sock\n";
         assert_eq!(entry().encode().unwrap(), text);
@@ -239,13 +249,13 @@ mod tests {
         // The published test vector of FNV-1a: "foobar".
         assert_eq!(
             RoutingKey::Cgroup(b"foobar".to_vec()).file_name(),
-            "cgroup-85944171f73967e8"
+            "cgroup/85944171f73967e8"
         );
-        for name in ["pid-1", "user-4026532000", "cgroup-85944171f73967e8"] {
+        for name in ["pid-1", "user-4026532000", "cgroup/85944171f73967e8"] {
             assert!(is_entry_name(name), "{name}");
         }
         for name in [
-            ".pid-1", "pid-", "pid-01", "pid--1", "pid-1~", "cgroup-1", "net-1", "",
+            ".pid-1", "pid-", "pid-01", "pid--1", "pid-1~", "cgroup/1", "cgroup", "net-1", "",
         ] {
             assert!(!is_entry_name(name), "{name}");
         }

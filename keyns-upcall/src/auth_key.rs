@@ -19,6 +19,11 @@ const UNUSED_FSUID: u32 = (1 << 31) + 78;
 /// Longer than any line a key can have: a description has at most 4095 bytes.
 const MAX_LINE: usize = 8192;
 
+/// Less than the fixed columns of a line have.
+const SMALL: usize = 32;
+/// Enough for the own line and the session keyring's.
+const SMALL_READS: usize = 8;
+
 /// The authorisation key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AuthKey {
@@ -36,9 +41,19 @@ pub(crate) fn find(target: KeySerial) -> io::Result<AuthKey> {
     let session = key::get_keyring_id(KeySerial::SESSION, false)?;
     let file = requester::open_with_fsuid(c"/proc/keys", UNUSED_FSUID)?;
     let mut search = Search::new(target, session, linked);
-    let mut buffer = vec![0; 4096];
+    // As long as the buffer is not full the kernel goes on to the next key it can show, which is
+    // the end of the file if there is none. So the first reads ask for less than a line.
+    let mut buffer = [0; 4096];
+    let mut reads = 0;
     loop {
-        let got = requester::read_some(file.as_fd(), &mut buffer)?;
+        reads += 1;
+        let room = if reads <= SMALL_READS {
+            SMALL
+        } else {
+            buffer.len()
+        };
+        let part = buffer.get_mut(..room).unwrap_or_default();
+        let got = requester::read_some(file.as_fd(), part)?;
         let chunk = buffer.get(..got).unwrap_or_default();
         if search.feed(chunk)? || got == 0 {
             return search.result();

@@ -15,7 +15,7 @@ use crate::auth_key::{self, AuthKey};
 use crate::conversation::{Conversation, Ending};
 use crate::facts::{self, Credentials, Stat};
 use crate::invocation::Invocation;
-use crate::membership::Place;
+use crate::membership::{self, Place};
 use crate::oom::Protection;
 use crate::original;
 use crate::routing::{Table, Undecidable};
@@ -24,12 +24,11 @@ use crate::settle::{self, Refusal, errno};
 /// Serves one request to its end and returns the exit status.
 pub(crate) fn serve(invocation: &Invocation, table: &Table) -> i32 {
     let started = monotonic_now();
-    let protection = Protection::acquire();
-    let ending = decide(invocation, table, started);
-    // The original program must not inherit it.
-    drop(protection);
-    match ending {
-        Ok(Ending::Original) => original::run(invocation),
+    match decide(invocation, table, started) {
+        Ok(Ending::Original) => {
+            helper_process::release_termination();
+            original::run(invocation)
+        }
         Ok(Ending::Settled) => 0,
         Ok(Ending::Refuse(refusal)) => settle::reject_or_fail(invocation.target, refusal),
         Err(Undecidable) => settle::undecidable(invocation.target),
@@ -43,14 +42,17 @@ fn decide(
 ) -> Result<Ending, Undecidable> {
     let auth = auth_key::find(invocation.target)?;
     let thread = facts::open_thread(auth.tid)?;
+    let place = Place::of(&thread)?;
+    let Some(entry) = place.route(&thread, table)? else {
+        return Ok(Ending::Original);
+    };
+    helper_process::fill_standard_descriptors();
+    // Dropped with this function, so that the original program does not inherit it.
+    let _protection = Protection::acquire();
     let stat = Stat::of(&thread)?;
     if stat.is_kernel_thread() {
         return Ok(Ending::Original);
     }
-    let place = Place::of(&thread)?;
-    let Some(entry) = place.route(table)? else {
-        return Ok(Ending::Original);
-    };
     let (type_name, description) = describe(invocation.target)?;
     let callout = SecretBytes::new(key::read(auth.serial)?);
     if callout.len() > MAX_CALLOUT {
@@ -84,7 +86,7 @@ fn decide(
         net_ns: facts::net_ns(&handle.thread)?,
         pid_ns: place.pid_ns,
         user_ns: place.user_ns,
-        cgroup: place.cgroup,
+        cgroup: membership::cgroup_of(&handle.thread)?,
         type_name,
         description,
         callout,

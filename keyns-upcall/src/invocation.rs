@@ -1,8 +1,9 @@
 //! The arguments the kernel gives.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use keyns_sys::KeySerial;
+use keyns_sys::helper_process::Arguments;
 
 /// `create <target> <fsuid> <fsgid> <thread> <process> <session>` (`call_sbin_request_key`).
 pub(crate) struct Invocation {
@@ -13,22 +14,22 @@ pub(crate) struct Invocation {
     pub(crate) process: KeySerial,
     pub(crate) session: KeySerial,
     /// As they came, for the original program.
-    pub(crate) arguments: Vec<CString>,
+    pub(crate) arguments: Arguments,
 }
 
 impl Invocation {
     /// Reads all eight arguments, the program's name included; anything else is not the kernel's.
-    pub(crate) fn parse(arguments: Vec<CString>) -> Option<Self> {
-        let [_, operation, target, fsuid, fsgid, thread, process, session] = arguments.as_slice()
-        else {
-            return None;
-        };
-        if operation.as_c_str() != c"create" {
+    pub(crate) fn parse(arguments: Arguments) -> Option<Self> {
+        if arguments.count() != 8 || arguments.get(1)? != c"create" {
             return None;
         }
-        let target = serial(target).filter(|s| s.raw() > 0)?;
-        let (fsuid, fsgid) = (id(fsuid)?, id(fsgid)?);
-        let (thread, process, session) = (serial(thread)?, serial(process)?, serial(session)?);
+        let target = serial(arguments.get(2)?).filter(|s| s.raw() > 0)?;
+        let (fsuid, fsgid) = (id(arguments.get(3)?)?, id(arguments.get(4)?)?);
+        let (thread, process, session) = (
+            serial(arguments.get(5)?)?,
+            serial(arguments.get(6)?)?,
+            serial(arguments.get(7)?)?,
+        );
         Some(Self {
             target,
             fsuid,
@@ -60,10 +61,13 @@ fn id(text: &CStr) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
 
     fn parse(words: &[&str]) -> Option<Invocation> {
-        Invocation::parse(words.iter().map(|w| CString::new(*w).unwrap()).collect())
+        let words = words.iter().map(|w| CString::new(*w).unwrap()).collect();
+        Invocation::parse(Arguments::leak(words))
     }
 
     #[test]
@@ -84,7 +88,7 @@ mod tests {
             (read.thread.raw(), read.process.raw(), read.session.raw()),
             (0, 8, 9)
         );
-        assert_eq!(read.arguments.len(), 8);
+        assert_eq!(read.arguments.count(), 8);
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! nobody about requests of the host, which go to the program that was here before, and never ends
 //! the request of a container without an answer: what the daemon says, or a rejection.
 //!
+//! What it does for a request of the host is kept short, and the original program finds everything
+//! as the kernel left it: descriptors 0 to 2 closed, no signal blocked, the arguments in place.
+//!
 //! Nothing that a requester can write decides where its request goes: the authorisation key and the
 //! namespaces of the thread it names do, compared with the routing table.
 
@@ -19,18 +22,17 @@ mod original;
 mod routing;
 mod settle;
 
-use std::ffi::CString;
-
-use keyns_sys::helper_process;
+use keyns_sys::arena::Arena;
+use keyns_sys::helper_process::Arguments;
 use keyns_sys::upcall_wire;
+
+#[global_allocator]
+static MEMORY: Arena = Arena::new();
 
 /// Serves one request, or answers `--version`, and returns the exit status.
 #[must_use]
-pub fn run(arguments: Vec<CString>) -> i32 {
-    helper_process::fill_standard_descriptors();
-    if let [_, option] = arguments.as_slice()
-        && option.as_c_str() == c"--version"
-    {
+pub fn run(arguments: Arguments) -> i32 {
+    if arguments.count() == 2 && arguments.get(1) == Some(c"--version") {
         println!(
             "keyns-upcall {}, protocol {}",
             env!("CARGO_PKG_VERSION"),

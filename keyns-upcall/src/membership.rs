@@ -10,7 +10,6 @@ use crate::routing::{Table, Undecidable};
 pub(crate) struct Place {
     pub(crate) pid_ns: Vec<u64>,
     pub(crate) user_ns: Vec<u64>,
-    pub(crate) cgroup: Vec<u8>,
 }
 
 impl Place {
@@ -19,37 +18,50 @@ impl Place {
     /// # Errors
     /// [`Undecidable`] when the thread is gone or lives outside our own namespaces.
     pub(crate) fn of(thread: &ThreadDir) -> Result<Self, Undecidable> {
+        let pid_ns = ancestry(thread, NsKind::Pid)?;
         Ok(Self {
-            pid_ns: ancestry(thread, NsKind::Pid)?,
+            pid_ns,
             user_ns: ancestry(thread, NsKind::User)?,
-            cgroup: cgroup_path(&thread.read(c"cgroup", 4 * MAX_PATH)?)?,
         })
     }
 
-    /// The entry of the table that names this place, the innermost of its kind; `None`: the host.
+    /// The entry of the table that names the thread, the innermost of its kind; `None`: the host.
     ///
     /// # Errors
     /// [`Undecidable`] when an entry that names it is malformed, or two of different daemons do.
-    pub(crate) fn route(&self, table: &Table) -> Result<Option<RoutingEntry>, Undecidable> {
+    pub(crate) fn route(
+        &self,
+        thread: &ThreadDir,
+        table: &Table,
+    ) -> Result<Option<RoutingEntry>, Undecidable> {
         let by_pid = first_hit(table, inner(&self.pid_ns).map(RoutingKey::Pid))?;
         let by_user = first_hit(table, inner(&self.user_ns).map(RoutingKey::User))?;
         match (by_pid, by_user) {
             (Some(pid), Some(user)) if pid.socket != user.socket => Err(Undecidable),
             (Some(entry), _) | (None, Some(entry)) => Ok(Some(entry)),
-            (None, None) => self.route_by_cgroup(table),
+            (None, None) if table.has_cgroups()? => route_by_cgroup(&cgroup_of(thread)?, table),
+            (None, None) => Ok(None),
         }
     }
+}
 
-    fn route_by_cgroup(&self, table: &Table) -> Result<Option<RoutingEntry>, Undecidable> {
-        for path in ancestors(&self.cgroup) {
-            let hit = table.get(&RoutingKey::Cgroup(path.to_vec()))?;
-            // Two paths may have the same hash; only the path itself counts.
-            if let Some(entry) = hit.filter(|e| e.cgroup.as_deref() == Some(path)) {
-                return Ok(Some(entry));
-            }
+fn route_by_cgroup(cgroup: &[u8], table: &Table) -> Result<Option<RoutingEntry>, Undecidable> {
+    for path in ancestors(cgroup) {
+        let hit = table.get(&RoutingKey::Cgroup(path.to_vec()))?;
+        // Two paths may have the same hash; only the path itself counts.
+        if let Some(entry) = hit.filter(|e| e.cgroup.as_deref() == Some(path)) {
+            return Ok(Some(entry));
         }
-        Ok(None)
     }
+    Ok(None)
+}
+
+/// The thread's cgroup; empty without cgroup2.
+///
+/// # Errors
+/// [`Undecidable`] when the thread is gone.
+pub(crate) fn cgroup_of(thread: &ThreadDir) -> Result<Vec<u8>, Undecidable> {
+    cgroup_path(&thread.read(c"cgroup", 4 * MAX_PATH)?)
 }
 
 /// All but the last, which is the initial namespace: no entry may claim the whole host.
@@ -73,12 +85,14 @@ fn first_hit(
     Ok(None)
 }
 
-/// The inodes from the thread's own namespace up to ours.
+/// The inodes from the thread's own namespace up to the initial one.
 fn ancestry(thread: &ThreadDir, kind: NsKind) -> Result<Vec<u64>, Undecidable> {
-    let ours = requester::own_namespace_inode(kind)?;
-    if thread.namespace_inode(kind)? == ours {
-        return Ok(vec![ours]);
+    let inode = thread.namespace_inode(kind)?;
+    if Some(inode) == kind.initial_inode() {
+        return Ok(vec![inode]);
     }
+    // The kernel starts us in the initial ones, whatever their inodes are.
+    let ours = requester::own_namespace_inode(kind)?;
     let mut namespace = thread.namespace(kind)?;
     let mut inodes = vec![namespace.inode()?];
     while inodes.last() != Some(&ours) {

@@ -2,8 +2,7 @@
 
 use std::ffi::CStr;
 
-use keyns_sys::{helper_process, requester};
-use std::os::fd::AsFd;
+use keyns_sys::helper_process;
 
 use crate::invocation::Invocation;
 use crate::settle;
@@ -22,25 +21,32 @@ const ENVIRONMENT: [&CStr; 2] = [c"HOME=/", c"PATH=/sbin:/bin:/usr/sbin:/usr/bin
 ///
 /// Returns only in the latter case, with the exit status.
 pub(crate) fn run(invocation: &Invocation) -> i32 {
-    for place in PLACES {
-        if is_other_program(place) {
-            // Returns only if the file cannot be executed; then it is no program.
-            let _ = helper_process::execute(place, &invocation.arguments, &ENVIRONMENT);
-        }
+    for place in places_after(helper_process::executed_as()) {
+        // Returns only if there is no such file, or none that can be executed.
+        let _ = helper_process::execute(place, invocation.arguments, ENVIRONMENT);
     }
     settle::reject_or_fail(invocation.target, settle::NO_ORIGINAL)
 }
 
-/// Whether there is a file that is not this very program, which would execute itself for ever.
-fn is_other_program(place: &CStr) -> bool {
-    const O_PATH: i32 = 0o10_000_000;
-    let identity = |path: &CStr| {
-        let file = requester::open_at(None, path, O_PATH).ok()?;
-        let status = requester::status(file.as_fd()).ok()?;
-        Some((status.device, status.inode))
-    };
-    match (identity(place), identity(c"/proc/self/exe")) {
-        (Some(there), Some(own)) => there != own,
-        _ => false,
+/// Should one of the places hold this very program, it must not execute itself for ever: having been
+/// executed from one place, it tries only those that follow.
+fn places_after(own: Option<&CStr>) -> &'static [&'static CStr] {
+    let tried = PLACES
+        .iter()
+        .position(|place| Some(*place) == own)
+        .map_or(0, |n| n + 1);
+    PLACES.get(tried..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_in_the_place_of_the_original_comes_to_an_end() {
+        assert_eq!(places_after(Some(c"/sbin/request-key")), PLACES);
+        assert_eq!(places_after(None), PLACES);
+        assert_eq!(places_after(Some(PLACES[0])), &PLACES[1..]);
+        assert_eq!(places_after(Some(PLACES[2])), &[] as &[&CStr]);
     }
 }

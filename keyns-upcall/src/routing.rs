@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use keyns_sys::requester;
 use keyns_sys::routing_entry::{self, RoutingEntry, RoutingKey};
 
-/// The table, which has at least one entry.
+/// `O_PATH | O_DIRECTORY | O_NOFOLLOW`
+const DIRECTORY_ITSELF: i32 = 0o10_600_000;
+
+/// The table. Its directory exists only as long as it has entries, or a daemon was killed.
 pub(crate) struct Table(OwnedFd);
 
 /// An entry names the requester but cannot be read, or a fact about the requester is missing.
@@ -21,18 +24,28 @@ impl From<io::Error> for Undecidable {
 }
 
 impl Table {
-    /// Opens the table; `None` when it is absent or empty, so that no container lives.
+    /// Opens the table; `None` when it is absent, so that no container lives.
     ///
     /// # Errors
     /// Any other failure: there may be containers.
     pub(crate) fn open() -> io::Result<Option<Self>> {
-        const O_DIRECTORY_NOFOLLOW: i32 = 0o600_000;
-        let path = CString::new(routing_entry::DIRECTORY)?;
-        match requester::open_at(None, &path, O_DIRECTORY_NOFOLLOW) {
-            Ok(table) if requester::has_visible_entry(table.as_fd())? => Ok(Some(Self(table))),
-            Ok(_) => Ok(None),
+        match requester::open_at(None, routing_entry::DIRECTORY_C, DIRECTORY_ITSELF) {
+            Ok(table) => Ok(Some(Self(table))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Whether any entry matches by cgroup.
+    ///
+    /// # Errors
+    /// [`Undecidable`] when that cannot be told.
+    pub(crate) fn has_cgroups(&self) -> Result<bool, Undecidable> {
+        let name = CString::new(routing_entry::CGROUPS).map_err(|_| Undecidable)?;
+        match requester::open_at(Some(self.0.as_fd()), &name, DIRECTORY_ITSELF) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(_) => Err(Undecidable),
         }
     }
 

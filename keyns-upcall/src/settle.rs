@@ -88,21 +88,18 @@ fn is_container_keyring(keyring: KeySerial, owner: u32) -> io::Result<bool> {
 /// What the kernel says; `EBUSY` and `ENOKEY` when the target was completed already.
 pub(crate) fn reject(target: KeySerial, refusal: Refusal) -> io::Result<()> {
     let Refusal(errno, seconds) = refusal;
+    // The kernel ends the time at a full second of the clock, so one second may be a millisecond;
+    // and a requester that wakes after the end gets ENOKEY, whatever the error was.
+    let seconds = seconds + u32::from(errno != errno::ENOKEY);
     with_authority(target, || {
         key::reject(target, seconds, errno, KeySerial::NONE)
     })
 }
 
-/// Same with the exit status of the program.
+/// Same with the exit status of the program. There is nobody to tell why it failed: the kernel
+/// starts it without a terminal, and its descriptors 0 to 2 may be anything.
 pub(crate) fn reject_or_fail(target: KeySerial, refusal: Refusal) -> i32 {
-    match reject(target, refusal) {
-        Ok(()) => 0,
-        Err(e) => {
-            // Seen only when somebody runs the program by hand: the kernel gives no terminal.
-            eprintln!("keyns-upcall: cannot reject key {target}: {e}");
-            1
-        }
-    }
+    i32::from(reject(target, refusal).is_err())
 }
 
 /// Rejects because it could not be decided who asked.

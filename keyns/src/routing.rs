@@ -14,8 +14,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use keyns_sys::routing_entry::{CGROUPS, MAX_ENTRY, is_entry_name};
 pub use keyns_sys::routing_entry::{DIRECTORY, MalformedEntry, RoutingEntry, RoutingKey};
-use keyns_sys::routing_entry::{MAX_ENTRY, is_entry_name};
+
+/// How often the directory may vanish while an entry is written.
+const MOST_ATTEMPTS: u32 = 100;
 
 /// Why the table could not be changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -79,45 +82,58 @@ pub struct RoutingTable {
 }
 
 impl RoutingTable {
-    /// Opens the table, making the directory (0700) and its parent (0755) if they do not exist.
+    /// Opens the table. Its directory (0700) and the parent (0755) are made with the first entry and
+    /// removed with the last, so that requests of the host cost less while no container lives.
     ///
     /// `keyns-upcall` reads [`DIRECTORY`] and no other; elsewhere the table is of use to tests only.
     ///
     /// # Errors
     /// [`RoutingError::Unsafe`] when the directory is a symbolic link, of another owner or mode.
     pub fn open(directory: &Path) -> Result<Self, RoutingError> {
-        if let Some(parent) = directory.parent() {
-            DirBuilder::new()
+        let table = Self {
+            directory: directory.into(),
+        };
+        match fs::symlink_metadata(directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            _ => table.check()?,
+        }
+        Ok(table)
+    }
+
+    fn check(&self) -> Result<(), RoutingError> {
+        let path = &self.directory;
+        let found = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+        let own = rustix::process::geteuid().as_raw();
+        let flaw = if !found.is_dir() {
+            "it is no directory".to_owned()
+        } else if found.uid() != own {
+            format!("it belongs to uid {}", found.uid())
+        } else if found.mode() & 0o777 != 0o700 {
+            format!("its mode is {:04o}", found.mode() & 0o7777)
+        } else {
+            return Ok(());
+        };
+        Err(RoutingError::Unsafe {
+            path: path.into(),
+            found: flaw,
+        })
+    }
+
+    /// Makes the directories an entry needs.
+    fn make(&self, key: &RoutingKey) -> Result<(), RoutingError> {
+        if let Some(parent) = self.directory.parent() {
+            let mut builder = DirBuilder::new();
+            builder
                 .recursive(true)
                 .mode(0o755)
                 .create(parent)
                 .map_err(failed("make", parent))?;
         }
-        match DirBuilder::new().mode(0o700).create(directory) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed("make", directory)(e));
-            }
-            _ => {}
-        }
-        let found = fs::symlink_metadata(directory).map_err(failed("look at", directory))?;
-        let own = rustix::process::geteuid().as_raw();
-        let flaw = if !found.is_dir() {
-            Some("it is no directory".to_owned())
-        } else if found.uid() != own {
-            Some(format!("it belongs to uid {}", found.uid()))
-        } else if found.mode() & 0o777 != 0o700 {
-            Some(format!("its mode is {:04o}", found.mode() & 0o7777))
-        } else {
-            None
-        };
-        match flaw {
-            Some(found) => Err(RoutingError::Unsafe {
-                path: directory.into(),
-                found,
-            }),
-            None => Ok(Self {
-                directory: directory.into(),
-            }),
+        make_private(&self.directory)?;
+        self.check()?;
+        match key {
+            RoutingKey::Cgroup(_) => make_private(&self.directory.join(CGROUPS)),
+            RoutingKey::Pid(_) | RoutingKey::User(_) => Ok(()),
         }
     }
 
@@ -127,6 +143,21 @@ impl RoutingTable {
     /// [`RoutingError::Owned`] when the name is taken by another container,
     /// [`RoutingError::Malformed`] when a field does not fit the format.
     pub fn publish(&self, key: &RoutingKey, entry: &RoutingEntry) -> Result<(), RoutingError> {
+        let path = self.directory.join(key.file_name());
+        if self.is_foreign(&path, entry)? {
+            return Err(RoutingError::Owned { path });
+        }
+        self.claim(key, entry)
+    }
+
+    /// Publishes an entry for a namespace that the caller has pinned, over whatever is there.
+    ///
+    /// The pin proves that the inode is this container's: an entry of another one was left by an
+    /// instance that lost its pins before its entries.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), but never [`RoutingError::Owned`].
+    pub fn claim(&self, key: &RoutingKey, entry: &RoutingEntry) -> Result<(), RoutingError> {
         let malformed = |flaw| RoutingError::Malformed {
             container: entry.container,
             flaw,
@@ -140,40 +171,25 @@ impl RoutingTable {
         }
         let text = entry.encode().map_err(malformed)?;
         let path = self.directory.join(key.file_name());
-        if self.is_foreign(&path, entry)? {
-            return Err(RoutingError::Owned { path });
-        }
         let temporary = self.directory.join(temporary_name());
-        let write = || write_new(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
-        let written = match write() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // Another instance found the directory empty and removed it.
-                Self::open(&self.directory)?;
-                write()
-            }
-            other => other,
-        };
-        written.map_err(|e| {
+        let mut attempts = 0;
+        loop {
+            let written = match self.make(key) {
+                Ok(()) => write_new(&temporary, &text)
+                    .and_then(|()| fs::rename(&temporary, &path))
+                    .map_err(failed("write", &path)),
+                Err(e) => Err(e),
+            };
+            let Err(error) = written else { return Ok(()) };
             // Left behind it would only be an ignored name.
             let _ = fs::remove_file(&temporary);
-            failed("write", &path)(e)
-        })
-    }
-
-    /// Publishes an entry for a namespace that the caller has pinned, over whatever is there.
-    ///
-    /// The pin proves that the inode is this container's: an entry of another one was left by an
-    /// instance that lost its pins before its entries.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish), but never [`RoutingError::Owned`].
-    pub fn claim(&self, key: &RoutingKey, entry: &RoutingEntry) -> Result<(), RoutingError> {
-        match self.publish(key, entry) {
-            Err(RoutingError::Owned { path }) => {
-                remove(&path)?;
-                self.publish(key, entry)
+            attempts += 1;
+            // Somebody else may withdraw the last entry, and the directory with it, at any moment.
+            let vanished = matches!(&error, RoutingError::Io { source, .. }
+                if source.kind() == io::ErrorKind::NotFound);
+            if !vanished || attempts == MOST_ATTEMPTS {
+                return Err(error);
             }
-            other => other,
         }
     }
 
@@ -186,7 +202,9 @@ impl RoutingTable {
         if self.is_foreign(&path, entry)? {
             return Err(RoutingError::Owned { path });
         }
-        remove(&path)
+        remove(&path)?;
+        self.prune();
+        Ok(())
     }
 
     /// Removes every entry of one container and returns how many there were.
@@ -220,16 +238,23 @@ impl RoutingTable {
                 count += 1;
             }
         }
+        self.prune();
         Ok(count)
+    }
+
+    /// Removes the directories that have no entry.
+    fn prune(&self) {
+        // Not empty is the usual case, and absent is as well.
+        let _ = fs::remove_dir(self.directory.join(CGROUPS));
+        let _ = fs::remove_dir(&self.directory);
     }
 
     /// Removes the directory and its parent if they are empty.
     ///
     /// Publishing makes them again, so that an instance that ends does not hurt one that lives.
     pub fn remove_if_empty(&self) {
-        if fs::remove_dir(&self.directory).is_ok()
-            && let Some(parent) = self.directory.parent()
-        {
+        self.prune();
+        if let Some(parent) = self.directory.parent() {
             let _ = fs::remove_dir(parent);
         }
     }
@@ -240,21 +265,23 @@ impl RoutingTable {
     /// [`RoutingError::Io`]; an entry that vanishes meanwhile is left out.
     pub fn entries(&self) -> Result<Vec<Listed>, RoutingError> {
         let mut listed = Vec::new();
-        let directory = &self.directory;
-        let found = match fs::read_dir(directory) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(listed),
-            other => other.map_err(failed("read", directory))?,
-        };
-        for found in found {
-            let found = found.map_err(failed("read", directory))?;
-            let Some(name) = found.file_name().to_str().map(str::to_owned) else {
-                continue;
+        for prefix in ["", "cgroup/"] {
+            let directory = self.directory.join(prefix);
+            let found = match fs::read_dir(&directory) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(failed("read", &directory))?,
             };
-            if !is_entry_name(&name) {
-                continue;
-            }
-            if let Some(content) = read(&found.path())? {
-                listed.push(Listed { name, content });
+            for found in found {
+                let found = found.map_err(failed("read", &directory))?;
+                let Some(name) = found.file_name().to_str().map(|n| format!("{prefix}{n}")) else {
+                    continue;
+                };
+                if !is_entry_name(&name) {
+                    continue;
+                }
+                if let Some(content) = read(&found.path())? {
+                    listed.push(Listed { name, content });
+                }
             }
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));
@@ -280,6 +307,13 @@ fn read(path: &Path) -> Result<Option<Content>, RoutingError> {
         Ok(text) => Ok(Some(RoutingEntry::decode(&text))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed("read", path)(e)),
+    }
+}
+
+fn make_private(directory: &Path) -> Result<(), RoutingError> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed("make", directory)(e)),
+        _ => Ok(()),
     }
 }
 
@@ -391,6 +425,39 @@ mod tests {
     }
 
     #[test]
+    fn publishing_and_withdrawing_side_by_side_lose_nothing() {
+        let (_dir, table) = table();
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let table = &table;
+                scope.spawn(move || {
+                    let path = format!("/keyns/{n}").into_bytes();
+                    let entry = RoutingEntry {
+                        cgroup: Some(path.clone()),
+                        ..entry("a", n)
+                    };
+                    let key = RoutingKey::Cgroup(path);
+                    for _ in 0..200 {
+                        table.publish(&key, &entry).unwrap();
+                        assert!(table.directory.join(key.file_name()).exists());
+                        table.withdraw(&key, &entry).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(!table.directory.exists());
+    }
+
+    #[test]
+    fn a_pinned_namespace_takes_the_place_of_a_stale_entry() {
+        let (_dir, table) = table();
+        let key = RoutingKey::Pid(7);
+        table.publish(&key, &entry("dead", 1)).unwrap();
+        table.claim(&key, &entry("a", 2)).unwrap();
+        assert_eq!(table.entries().unwrap()[0].content, Ok(entry("a", 2)));
+    }
+
+    #[test]
     fn a_cgroup_entry_names_the_cgroup_it_is_filed_under() {
         let (_dir, table) = table();
         let key = RoutingKey::Cgroup(b"/keyns/1".to_vec());
@@ -401,11 +468,15 @@ mod tests {
         };
         table.publish(&key, &named).unwrap();
         assert!(table.publish(&RoutingKey::Pid(1), &named).is_err());
+        assert_eq!(table.entries().unwrap()[0].name, key.file_name());
+        table.withdraw(&key, &named).unwrap();
+        assert!(!table.directory.exists());
     }
 
     #[test]
     fn damaged_entries_are_listed_as_such_and_other_files_are_not() {
         let (_dir, table) = table();
+        fs::create_dir_all(&table.directory).unwrap();
         fs::write(table.directory.join("pid-1"), "rubbish").unwrap();
         fs::write(table.directory.join("notes"), "").unwrap();
         fs::write(table.directory.join(".1-1.new"), "").unwrap();

@@ -646,7 +646,8 @@ fn a_request_of_the_host_reaches_the_original_program_as_from_the_kernel() {
             report.environment,
             ["HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"]
         );
-        assert_eq!(report.descriptors, ["0", "1", "2"]);
+        // The kernel leaves 0 to 2 closed as well.
+        assert!(report.descriptors.is_empty(), "{:?}", report.descriptors);
         assert_eq!(report.oom_score_adj, "0");
         assert_eq!(report.ignored, "0000000000000000");
     }
