@@ -88,10 +88,11 @@ pub(super) async fn run(
         })
         .await?;
     let (prepared, pid) = release(daemon, record, prepared, &what).await?;
-    let info =
-        ProcessInfo { process: number, pid, command: call.command.clone(), exit: None };
     daemon.containers.change(id, |entry| {
-        entry.processes.insert(number, info);
+        // The monitor may have reported its end already.
+        let exit = entry.processes.get(&number).and_then(|process| process.exit);
+        let command = call.command.clone();
+        entry.processes.insert(number, ProcessInfo { process: number, pid, command, exit });
         if first {
             entry.record.init = Some(pid);
             // A kill that came meanwhile waits for the lock held here.
