@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keyns_interfaces::ErrorKind;
 use keyns_interfaces::containers::{self, Kill};
@@ -101,6 +101,43 @@ fn the_chosen_error_arrives() {
     let begun = Instant::now();
     assert_eq!(web.do_("ask user b x"), Err(EACCES));
     assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn the_chosen_error_arrives_also_at_the_turn_of_a_second() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let errno = Target::Reject(Rejection {
+        errno: EACCES,
+        timeout: 1,
+    });
+    let fast = Intercept {
+        rate: Some(10_000),
+        ..rule("web", "user", errno)
+    };
+    world.call(&fast).unwrap();
+    let into_the_second = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Duration::from_nanos(now.subsec_nanos().into())
+    };
+    // Failed requests count against the denizen's 200 keys for minutes, so it asks only then.
+    for turn in 0..4 {
+        let before = Duration::from_millis(980).saturating_sub(into_the_second());
+        std::thread::sleep(before);
+        for n in 0..30 {
+            let asked = web.do_(&format!("ask user {turn}-{n} x"));
+            assert_eq!(
+                asked,
+                Err(EACCES),
+                "{:?} into the second",
+                into_the_second()
+            );
+            let here = into_the_second();
+            if here > Duration::from_millis(10) && here < Duration::from_millis(900) {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
