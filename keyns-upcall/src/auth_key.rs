@@ -19,10 +19,9 @@ const UNUSED_FSUID: u32 = (1 << 31) + 78;
 /// Longer than any line a key can have: a description has at most 4095 bytes.
 const MAX_LINE: usize = 8192;
 
-/// Less than the fixed columns of a line have.
-const SMALL: usize = 32;
-/// Enough for the own line and the session keyring's.
-const SMALL_READS: usize = 8;
+/// What precedes the description in every line is 59 bytes long, and the own one goes on for 15.
+const FIRST_READ: usize = 64;
+const NEXT_READ: usize = 2;
 
 /// The authorisation key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +40,9 @@ pub(crate) fn find(target: KeySerial) -> io::Result<AuthKey> {
     let session = key::get_keyring_id(KeySerial::SESSION, false)?;
     let file = requester::open_with_fsuid(c"/proc/keys", UNUSED_FSUID)?;
     let mut search = Search::new(target, session, linked);
-    // As long as the buffer is not full the kernel goes on to the next key it can show, which is
-    // the end of the file if there is none. So the first reads ask for less than a line.
     let mut buffer = [0; 4096];
-    let mut reads = 0;
     loop {
-        reads += 1;
-        let room = if reads <= SMALL_READS {
-            SMALL
-        } else {
-            buffer.len()
-        };
-        let part = buffer.get_mut(..room).unwrap_or_default();
+        let part = buffer.get_mut(..search.room()).unwrap_or_default();
         let got = requester::read_some(file.as_fd(), part)?;
         let chunk = buffer.get(..got).unwrap_or_default();
         if search.feed(chunk)? || got == 0 {
@@ -82,6 +72,18 @@ impl Search {
         }
     }
 
+    /// How much to read next.
+    ///
+    /// A read that takes the rest of a line, even if not a byte more, goes on to the next key that can be shown,
+    /// which is the last key of the system if there is none. So the end of a line is approached in
+    /// small steps, unless the whole file must be read anyway.
+    fn room(&self) -> usize {
+        if self.foreign {
+            return 4096;
+        }
+        FIRST_READ.saturating_sub(self.line.len()).max(NEXT_READ)
+    }
+
     /// Takes the next piece of the file; `true` once nothing that follows can matter.
     fn feed(&mut self, chunk: &[u8]) -> io::Result<bool> {
         let mut rest = chunk;
@@ -95,6 +97,14 @@ impl Search {
             rest = tail.get(1..).unwrap_or_default();
         }
         self.line.extend_from_slice(rest);
+        if !self.foreign && self.line.windows(4).any(|w| w == b" ci:") {
+            // All of the own line that is of interest; in any other it is an ordinary text.
+            let line = std::mem::take(&mut self.line);
+            if first_column(&line).is_some_and(|s| self.linked.contains(&s)) {
+                return self.take_line(&line);
+            }
+            self.line = line;
+        }
         if self.line.len() > MAX_LINE {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -187,6 +197,22 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn nothing_is_read_past_the_own_line_when_it_comes_first() {
+        let linked = vec![KeySerial::new(0xab02)];
+        let mut search = Search::new(KeySerial::new(0x1234), KeySerial::new(0xab01), linked);
+        let mut rest = OWN.as_bytes();
+        loop {
+            let (chunk, tail) = rest.split_at(search.room().min(rest.len()));
+            assert!(!tail.is_empty(), "the line was read to its end");
+            rest = tail;
+            if search.feed(chunk).unwrap() {
+                break;
+            }
+        }
+        assert_eq!(search.result().unwrap().tid, 77);
     }
 
     #[test]
