@@ -45,7 +45,11 @@ impl Puppet {
             .spawn()
             .unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut puppet = Self { child, stdin, stdout: BufReader::new(stdout) };
+        let mut puppet = Self {
+            child,
+            stdin,
+            stdout: BufReader::new(stdout),
+        };
         puppet.ok("join");
         puppet
     }
@@ -63,7 +67,8 @@ impl Puppet {
     }
 
     fn ok(&mut self, line: &str) -> String {
-        self.call(line).unwrap_or_else(|errno| panic!("{line}: errno {errno}"))
+        self.call(line)
+            .unwrap_or_else(|errno| panic!("{line}: errno {errno}"))
     }
 
     fn number(&mut self, line: &str) -> i32 {
@@ -77,13 +82,19 @@ impl Puppet {
     /// A search that meets an invalidated key before it is collected says that it was revoked.
     fn finds_nothing(&mut self, line: &str) {
         let answer = self.call(line);
-        assert!(matches!(answer, Err(ENOKEY | EKEYREVOKED)), "{line}: {answer:?}");
+        assert!(
+            matches!(answer, Err(ENOKEY | EKEYREVOKED)),
+            "{line}: {answer:?}"
+        );
     }
 
     /// Takes up the session of a denizen whose kernel uid is `uid`.
     fn enter(&mut self, engine: &Engine, id: ContainerId, uid: u32) {
         let plan = engine.keys(move |keys| keys.prepare_session(id, uid));
-        self.ok(&format!("take-up {}", serde_json::to_string(&plan).unwrap()));
+        self.ok(&format!(
+            "take-up {}",
+            serde_json::to_string(&plan).unwrap()
+        ));
     }
 
     /// Enters a user namespace with `range` and becomes `inside` in it.
@@ -152,7 +163,10 @@ impl Engine {
 
     /// Ids no other test uses.
     fn range(&self) -> IdRange {
-        IdRange { base: 0x6000_0000 + (self.number % 0x1000) * 0x1_0000, count: 0x1_0000 }
+        IdRange {
+            base: 0x6000_0000 + (self.number % 0x1000) * 0x1_0000,
+            count: 0x1_0000,
+        }
     }
 
     /// A container id no other test uses, since reserved owners follow from it.
@@ -169,7 +183,10 @@ impl Engine {
     fn add(&self, id: ContainerId, description: &str, payload: &str) -> KeyRef {
         let (description, payload) = (c(description), secret(payload));
         let facts = self.keys(move |keys| keys.add(id, c"user", &description, &payload, None));
-        KeyRef { home: Home::Store(id), facts }
+        KeyRef {
+            home: Home::Store(id),
+            facts,
+        }
     }
 
     fn project(&self, source: &KeyRef, id: ContainerId, bits: Bits) -> KeySerial {
@@ -189,7 +206,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let Some(worker) = self.worker.take() else { return };
+        let Some(worker) = self.worker.take() else {
+            return;
+        };
         let removed = worker.call(|keys| {
             for id in keys.containers() {
                 keys.destroy_container(id)?;
@@ -206,13 +225,24 @@ impl Drop for Engine {
 
 impl Engine {
     fn nothing_is_left(&self) {
-        let names = [format!("keyns:{}", self.instance), format!(".{}:", self.service_uid)];
-        let uids = [self.service_uid, owner_for(self.id(0), None), owner_for(self.id(1), None)];
+        let names = [
+            format!("keyns:{}", self.instance),
+            format!(".{}:", self.service_uid),
+        ];
+        let uids = [
+            self.service_uid,
+            owner_for(self.id(0), None),
+            owner_for(self.id(1), None),
+        ];
         eventually("every key of the instance is gone", || {
             let keys = String::from_utf8_lossy(&fs::read("/proc/keys").unwrap()).into_owned();
             let users = fs::read_to_string("/proc/key-users").unwrap();
             !names.iter().any(|name| keys.contains(name))
-                && !uids.iter().any(|uid| users.lines().any(|l| l.trim().starts_with(&format!("{uid}:"))))
+                && !uids.iter().any(|uid| {
+                    users
+                        .lines()
+                        .any(|l| l.trim().starts_with(&format!("{uid}:")))
+                })
         });
     }
 }
@@ -235,7 +265,12 @@ fn secret(text: &str) -> SecretBytes {
 }
 
 fn plan(container: ContainerId, bits: Bits) -> CopyPlan {
-    CopyPlan { container, bits, deadline: None, network: None }
+    CopyPlan {
+        container,
+        bits,
+        deadline: None,
+        network: None,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -262,9 +297,16 @@ fn a_denizen_can_search_read_and_invalidate_and_nothing_else() {
         let id = engine.id(0);
         let keyrings = engine.keys(move |keys| keys.create_container(id, owner));
         let source = engine.add(id, "k", "secret");
-        let (ck, key) = (keyrings.container, engine.project(&source, id, Bits::SEARCH));
+        let (ck, key) = (
+            keyrings.container,
+            engine.project(&source, id, Bits::SEARCH),
+        );
         let mut puppet = Puppet::start();
-        let uid = if kind == Kind::UserNamespace { range.base } else { 0 };
+        let uid = if kind == Kind::UserNamespace {
+            range.base
+        } else {
+            0
+        };
         puppet.enter(&engine, id, uid);
         if kind == Kind::UserNamespace {
             puppet.enter_user_namespace(range, 0);
@@ -278,7 +320,10 @@ fn a_denizen_can_search_read_and_invalidate_and_nothing_else() {
         let mut may = |line: String| match puppet.call(&line) {
             Ok(_) => assert!(all, "{kind:?} could {line}"),
             // CHOWN inside a user namespace fails for another reason, but fails.
-            Err(errno) => assert!(!all && [EACCES, EPERM].contains(&errno), "{kind:?} {line}: {errno}"),
+            Err(errno) => assert!(
+                !all && [EACCES, EPERM].contains(&errno),
+                "{kind:?} {line}: {errno}"
+            ),
         };
         may(format!("describe {ck}"));
         may(format!("describe {key}"));
@@ -316,8 +361,14 @@ fn containers_do_not_see_each_others_keys_or_keyrings() {
     let range = engine.range();
     let half = range.count / 2;
     let ranges = [
-        IdRange { base: range.base, count: half },
-        IdRange { base: range.base + half, count: half },
+        IdRange {
+            base: range.base,
+            count: half,
+        },
+        IdRange {
+            base: range.base + half,
+            count: half,
+        },
     ];
     let mut denizens: Vec<_> = ranges
         .iter()
@@ -333,7 +384,10 @@ fn containers_do_not_see_each_others_keys_or_keyrings() {
             (puppet, keyrings, source, copy)
         })
         .collect();
-    let others: Vec<_> = denizens.iter().map(|(_, k, s, c)| (*k, s.facts.serial, *c)).collect();
+    let others: Vec<_> = denizens
+        .iter()
+        .map(|(_, k, s, c)| (*k, s.facts.serial, *c))
+        .collect();
     for (n, (puppet, _, source, copy)) in denizens.iter_mut().enumerate() {
         let (theirs, their_source, their_copy) = others[1 - n];
         assert_eq!(puppet.number(&format!("request user own-{n}")), copy.raw());
@@ -368,7 +422,14 @@ fn no_keyring_of_the_engine_can_be_joined_by_name() {
     let mut root = Puppet::start();
     // The owner's uid and a description that is known: the kernel would ask for nothing else.
     root.ok(&format!("fsuid {}", keyrings.owner));
-    for name in ["_container", "store", "sessions", "lent", "drops", &format!("keyns:{}", engine.instance)] {
+    for name in [
+        "_container",
+        "store",
+        "sessions",
+        "lent",
+        "drops",
+        &format!("keyns:{}", engine.instance),
+    ] {
         let joined = root.number(&format!("join {name}"));
         assert_eq!(root.ok(&format!("list {joined}")), "", "{name}");
         assert_ne!(joined, keyrings.container);
@@ -393,8 +454,14 @@ fn masks_are_read_back_from_the_kernel_as_planned() {
     for bits in Bits::every().filter(|bits| bits.contains(Bits::SEARCH)) {
         let copy = engine.project(&source, id, bits);
         let found = engine.copies(id);
-        let [facts] = &found[..] else { panic!("{found:?}") };
-        assert_eq!((facts.serial, facts.mask), (copy, copy_mask(bits).raw()), "{bits}");
+        let [facts] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (facts.serial, facts.mask),
+            (copy, copy_mask(bits).raw()),
+            "{bits}"
+        );
         assert_eq!(facts.mask >> 24, u32::from(bits.value()));
         assert_eq!(facts.mask & 0xffff, 0);
         assert_eq!(facts.uid, keyrings.owner);
@@ -432,7 +499,10 @@ fn a_copy_is_never_visible_with_default_permissions() {
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert!(found > 0, "the denizen never saw the key: the test shows nothing");
+    assert!(
+        found > 0,
+        "the denizen never saw the key: the test shows nothing"
+    );
     assert_eq!(wrong, 0);
 }
 
@@ -448,12 +518,21 @@ fn copies_follow_their_source_until_it_is_gone() {
     puppet.enter_user_namespace(range, 0);
     assert_eq!(puppet.ok(&format!("read {copy}")), "one");
     let plans = || vec![(plan(id, Bits::SEARCH), copy)];
-    assert!(matches!(engine.tend(&source, plans()).copies[..], [CopyState::Kept]));
+    assert!(matches!(
+        engine.tend(&source, plans()).copies[..],
+        [CopyState::Kept]
+    ));
     let key = source.clone();
     engine.keys(move |keys| keys.update(&key, &secret("two"), None));
-    assert!(matches!(engine.tend(&source, plans()).copies[..], [CopyState::Updated]));
+    assert!(matches!(
+        engine.tend(&source, plans()).copies[..],
+        [CopyState::Updated]
+    ));
     assert_eq!(puppet.ok(&format!("read {copy}")), "two");
-    assert!(matches!(engine.tend(&source, plans()).copies[..], [CopyState::Kept]));
+    assert!(matches!(
+        engine.tend(&source, plans()).copies[..],
+        [CopyState::Kept]
+    ));
     let key = source.clone();
     engine.keys(move |keys| keys.invalidate(&key));
     let tended = engine.tend(&source, plans());
@@ -467,22 +546,42 @@ fn ends_of_keys_and_grants_are_kept_by_the_kernel() {
     let engine = Engine::start();
     let range = engine.range();
     let (id, _) = engine.container(0, Some(range));
-    let key = engine.keys(move |keys| keys.add(id, c"user", c"k", &secret("x"), Some(now() + 1000)));
-    let source = KeyRef { home: Home::Store(id), facts: key };
-    let ends = |deadline| CopyPlan { deadline: Some(deadline), ..plan(id, Bits::SEARCH) };
+    let key =
+        engine.keys(move |keys| keys.add(id, c"user", c"k", &secret("x"), Some(now() + 1000)));
+    let source = KeyRef {
+        home: Home::Store(id),
+        facts: key,
+    };
+    let ends = |deadline| CopyPlan {
+        deadline: Some(deadline),
+        ..plan(id, Bits::SEARCH)
+    };
     let (key, copy_plan) = (source.clone(), ends(now() + 2));
-    let copy = engine.keys(move |keys| keys.project(&key, &copy_plan)).serial;
+    let copy = engine
+        .keys(move |keys| keys.project(&key, &copy_plan))
+        .serial;
     // An update makes keys of this type live for ever, but not the copy.
     let key = source.clone();
     engine.keys(move |keys| keys.update(&key, &secret("y"), Some(now() + 1000)));
     let tended = engine.tend(&source, vec![(ends(now() + 2), copy)]);
-    assert!(matches!(tended.copies[..], [CopyState::Updated]), "{tended:?}");
+    assert!(
+        matches!(tended.copies[..], [CopyState::Updated]),
+        "{tended:?}"
+    );
     let mut puppet = Puppet::start();
     puppet.enter(&engine, id, range.base);
     puppet.enter_user_namespace(range, 0);
     assert_eq!(puppet.ok(&format!("read {copy}")), "y");
-    eventually("the copy expires", || puppet.call(&format!("read {copy}")) != Ok("y".into()));
-    assert!(engine.tend(&source, vec![(ends(now()), copy)]).copies.iter().all(|s| matches!(s, CopyState::Ended)));
+    eventually("the copy expires", || {
+        puppet.call(&format!("read {copy}")) != Ok("y".into())
+    });
+    assert!(
+        engine
+            .tend(&source, vec![(ends(now()), copy)])
+            .copies
+            .iter()
+            .all(|s| matches!(s, CopyState::Ended))
+    );
     let key = source.clone();
     let over = ends(now());
     assert!(matches!(
@@ -509,13 +608,17 @@ fn what_a_denizen_invalidated_is_back_in_the_same_session() {
     puppet.ok(&format!("invalidate {copy}"));
     puppet.finds_nothing("request user k");
     let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
-    let [CopyState::Renewed(copy)] = tended.copies[..] else { panic!("{tended:?}") };
+    let [CopyState::Renewed(copy)] = tended.copies[..] else {
+        panic!("{tended:?}")
+    };
     assert_eq!(puppet.number("request user k"), copy.raw());
 
     puppet.ok(&format!("invalidate {}", keyrings.container));
     puppet.finds_nothing("request user k");
     let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
-    let [CopyState::Renewed(copy)] = tended.copies[..] else { panic!("{tended:?}") };
+    let [CopyState::Renewed(copy)] = tended.copies[..] else {
+        panic!("{tended:?}")
+    };
     assert_eq!(puppet.number("request user k"), copy.raw());
     let rebuilt = engine.keys(move |keys| keys.container_keyring(id));
     assert_eq!((rebuilt.mask, rebuilt.uid), (0x083f_0000, 0));
@@ -534,7 +637,9 @@ fn a_hostile_session_does_not_slow_the_worker_down() {
     puppet.enter(&engine, id, range.base);
     puppet.enter_user_namespace(range, 0);
     // A chain longer than the kernel follows, in which a look for cycles fails.
-    let chain: Vec<_> = (0..12).map(|n| puppet.number(&format!("add keyring chain-{n} - @s"))).collect();
+    let chain: Vec<_> = (0..12)
+        .map(|n| puppet.number(&format!("add keyring chain-{n} - @s")))
+        .collect();
     for pair in chain.windows(2) {
         puppet.ok(&format!("link {} {}", pair[1], pair[0]));
     }
@@ -558,17 +663,32 @@ fn a_hostile_session_does_not_slow_the_worker_down() {
     let begun = Instant::now();
     let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
     let healed = begun.elapsed();
-    let [CopyState::Renewed(copy)] = tended.copies[..] else { panic!("{tended:?}") };
-    assert!(healed < searched / 4, "healed in {healed:?}, a search takes {searched:?}");
+    let [CopyState::Renewed(copy)] = tended.copies[..] else {
+        panic!("{tended:?}")
+    };
+    assert!(
+        healed < searched / 4,
+        "healed in {healed:?}, a search takes {searched:?}"
+    );
     assert_eq!(puppet.ok(&format!("read {copy}")), "secret");
     let begun = Instant::now();
     engine.restart();
-    puppet.ok(&format!("invalidate {}", engine.keys(move |keys| keys.keyrings(id)).container));
+    puppet.ok(&format!(
+        "invalidate {}",
+        engine.keys(move |keys| keys.keyrings(id)).container
+    ));
     let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
-    assert!(matches!(tended.copies[..], [CopyState::Renewed(_)]), "{tended:?}");
+    assert!(
+        matches!(tended.copies[..], [CopyState::Renewed(_)]),
+        "{tended:?}"
+    );
     puppet.ok("request user k");
     engine.keys(move |keys| keys.destroy_container(id));
-    assert!(begun.elapsed() < searched, "{:?} to restart and destroy, {searched:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < searched,
+        "{:?} to restart and destroy, {searched:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
@@ -637,17 +757,33 @@ fn a_key_is_lent_and_given_back() {
 
     let serial = KeySerial::new(key);
     let empty = engine.try_keys(move |keys| keys.take_lent(opened, serial));
-    assert!(matches!(empty, Err(KeyError::NotLendable { .. })), "{empty:?}");
+    assert!(
+        matches!(empty, Err(KeyError::NotLendable { .. })),
+        "{empty:?}"
+    );
     owner.ok(&format!("link {key} {opened}"));
     // Only the key that is there, and only if it is there alone.
     let wrong = engine.try_keys(move |keys| keys.take_lent(opened, KeySerial::new(foreign)));
-    assert!(matches!(wrong, Err(KeyError::NotLendable { .. })), "{wrong:?}");
+    assert!(
+        matches!(wrong, Err(KeyError::NotLendable { .. })),
+        "{wrong:?}"
+    );
     let lent = engine.keys(move |keys| keys.take_lent(opened, serial));
-    assert_eq!((lent.facts.serial, lent.facts.uid, lent.deadline), (serial, uid, None));
-    assert_eq!(before, owner.ok(&format!("describe {key}")), "the source was changed");
+    assert_eq!(
+        (lent.facts.serial, lent.facts.uid, lent.deadline),
+        (serial, uid, None)
+    );
+    assert_eq!(
+        before,
+        owner.ok(&format!("describe {key}")),
+        "the source was changed"
+    );
     engine.keys(move |keys| keys.close_drop(opened));
 
-    let source = KeyRef { home: Home::Lent, facts: lent.facts };
+    let source = KeyRef {
+        home: Home::Lent,
+        facts: lent.facts,
+    };
     let copy = engine.project(&source, id, Bits::SEARCH);
     let mut puppet = Puppet::start();
     puppet.enter(&engine, id, range.base);
@@ -656,18 +792,26 @@ fn a_key_is_lent_and_given_back() {
     // The owner goes on using its key; the copy follows.
     owner.ok(&format!("update {key} changed"));
     let plans = || vec![(plan(id, Bits::SEARCH), copy)];
-    assert!(matches!(engine.tend(&source, plans()).copies[..], [CopyState::Updated]));
+    assert!(matches!(
+        engine.tend(&source, plans()).copies[..],
+        [CopyState::Updated]
+    ));
     assert_eq!(puppet.ok(&format!("read {copy}")), "changed");
     owner.ok(&format!("timeout {key} 50"));
     let deadline = engine.keys(|keys| keys.lent())[0].deadline.unwrap();
     assert!((now() + 48..=now() + 50).contains(&deadline));
     // The daemon's link alone keeps it, until it is given back.
     owner.ok(&format!("unlink {key} @s"));
-    assert!(matches!(engine.tend(&source, plans()).source, SourceState::Alive));
+    assert!(matches!(
+        engine.tend(&source, plans()).source,
+        SourceState::Alive
+    ));
     engine.keys(move |keys| keys.remove_copy(id, copy));
     assert!(engine.keys(move |keys| keys.give_back(serial)));
     assert!(engine.keys(|keys| keys.lent()).is_empty());
-    eventually("the key is gone", || owner.call(&format!("describe {key}")) == Err(ENOKEY));
+    eventually("the key is gone", || {
+        owner.call(&format!("describe {key}")) == Err(ENOKEY)
+    });
 }
 
 #[test]
@@ -690,16 +834,30 @@ fn what_cannot_be_lent_is_refused_for_its_reason() {
         let serial = KeySerial::new(key);
         let result = engine.try_keys(move |keys| keys.take_lent(opened, serial));
         owner.ok(&format!("setperm {key} 0x3f3f0000"));
-        let Err(KeyError::NotLendable { why, .. }) = result else { panic!("{description}: {result:?}") };
+        let Err(KeyError::NotLendable { why, .. }) = result else {
+            panic!("{description}: {result:?}")
+        };
         // Emptied by its owner, which a drop keyring allows.
         owner.ok(&format!("unlink {key} {opened}"));
         why
     };
-    assert_eq!(refusal("unlinkable", "0x2f2f0000", "user"), "its owner may not link it");
+    assert_eq!(
+        refusal("unlinkable", "0x2f2f0000", "user"),
+        "its owner may not link it"
+    );
     // The owner may link it, its possessors may not: the daemon would be one of these.
-    assert_eq!(refusal("not-for-possessors", "0x2b3f0000", "user"), "its possessor may not link it");
-    assert_eq!(refusal("invisible", "0x3e3f0000", "user"), "its possessor may not view it");
-    assert_eq!(refusal("ring", "0x3f3f0000", "keyring"), "keyrings are not lent");
+    assert_eq!(
+        refusal("not-for-possessors", "0x2b3f0000", "user"),
+        "its possessor may not link it"
+    );
+    assert_eq!(
+        refusal("invisible", "0x3e3f0000", "user"),
+        "its possessor may not view it"
+    );
+    assert_eq!(
+        refusal("ring", "0x3f3f0000", "keyring"),
+        "keyrings are not lent"
+    );
     assert!(engine.keys(|keys| Ok(keys.loans())).is_empty());
 }
 
@@ -716,7 +874,10 @@ fn a_lent_key_that_stops_being_readable_takes_its_copies_along() {
     let opened = engine.keys(move |keys| keys.open_drop(uid));
     owner.ok(&format!("link {key} {opened}"));
     let lent = engine.keys(move |keys| keys.take_lent(opened, KeySerial::new(key)));
-    let source = KeyRef { home: Home::Lent, facts: lent.facts };
+    let source = KeyRef {
+        home: Home::Lent,
+        facts: lent.facts,
+    };
     let copy = engine.project(&source, id, Bits::SEARCH);
     owner.ok(&format!("setperm {key} 0x053f0000"));
     let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
@@ -728,10 +889,17 @@ fn a_lent_key_that_stops_being_readable_takes_its_copies_along() {
 fn what_cannot_be_copied_is_refused() {
     let engine = Engine::start();
     let (id, _) = engine.container(0, None);
-    let facts = engine.keys(move |keys| keys.add(id, c"logon", c"fs:x", &secret("0123456789abcdef"), None));
-    let source = KeyRef { home: Home::Store(id), facts };
+    let facts =
+        engine.keys(move |keys| keys.add(id, c"logon", c"fs:x", &secret("0123456789abcdef"), None));
+    let source = KeyRef {
+        home: Home::Store(id),
+        facts,
+    };
     let result = engine.try_keys(move |keys| keys.project(&source, &plan(id, Bits::SEARCH)));
-    assert!(matches!(result, Err(KeyError::NotCopyable(_))), "{result:?}");
+    assert!(
+        matches!(result, Err(KeyError::NotCopyable(_))),
+        "{result:?}"
+    );
     assert!(engine.copies(id).is_empty());
     let keyring = engine.try_keys(move |keys| keys.add(id, c"keyring", c"ring", &secret(""), None));
     assert!(keyring.is_err());
@@ -747,7 +915,10 @@ fn an_encrypted_key_is_copied_with_its_master_in_the_same_store() {
     engine.add(id, &master, "0123456789abcdef0123456789abcdef");
     let payload = secret(&format!("new user:{master} 32"));
     let facts = engine.keys(move |keys| keys.add(id, c"encrypted", c"e", &payload, None));
-    let source = KeyRef { home: Home::Store(id), facts };
+    let source = KeyRef {
+        home: Home::Store(id),
+        facts,
+    };
     let copy = engine.project(&source, id, Bits::SEARCH);
     let mut puppet = Puppet::start();
     puppet.enter(&engine, id, range.base);
@@ -764,13 +935,31 @@ fn an_encrypted_key_is_copied_with_its_master_in_the_same_store() {
 fn a_copy_of_a_networks_key_is_made_in_the_containers_network() {
     let engine = Engine::start();
     let (id, _) = engine.container(0, Some(engine.range()));
-    let facts = engine.keys(move |keys| keys.add(id, c"dns_resolver", c"host.example", &secret("192.0.2.7\0"), None));
-    let source = KeyRef { home: Home::Store(id), facts };
+    let facts = engine.keys(move |keys| {
+        keys.add(
+            id,
+            c"dns_resolver",
+            c"host.example",
+            &secret("192.0.2.7\0"),
+            None,
+        )
+    });
+    let source = KeyRef {
+        home: Home::Store(id),
+        facts,
+    };
     let mut neighbour = Puppet::start();
     let pid = neighbour.ok("pid");
     neighbour.ok("netns");
-    let network = std::sync::Arc::new(fs::File::open(format!("/proc/{pid}/ns/net")).unwrap().into());
-    let inside = CopyPlan { network: Some(network), ..plan(id, Bits::SEARCH) };
+    let network = std::sync::Arc::new(
+        fs::File::open(format!("/proc/{pid}/ns/net"))
+            .unwrap()
+            .into(),
+    );
+    let inside = CopyPlan {
+        network: Some(network),
+        ..plan(id, Bits::SEARCH)
+    };
     let copy = |plan: &CopyPlan| {
         let (key, plan) = (source.clone(), plan.clone());
         engine.keys(move |keys| keys.project(&key, &plan)).serial
@@ -815,18 +1004,32 @@ fn a_restarted_worker_finds_everything_again() {
     assert_eq!(engine.keys(move |keys| keys.keyrings(id)), keyrings);
     assert_eq!(engine.keys(move |keys| keys.keyrings(other)), reserved);
     let key = source.clone();
-    assert_eq!(engine.keys(move |keys| keys.read(&key)).as_slice(), b"secret");
+    assert_eq!(
+        engine.keys(move |keys| keys.read(&key)).as_slice(),
+        b"secret"
+    );
     assert_eq!(engine.keys(|keys| keys.lent()), [lent]);
-    eventually("the drop keyring is gone", || owner.call(&format!("link {lent_key} {opened}")) == Err(ENOKEY));
+    eventually("the drop keyring is gone", || {
+        owner.call(&format!("link {lent_key} {opened}")) == Err(ENOKEY)
+    });
     // What the payload was is not known any more, so the copy is given it again; it stays the same.
     let tended = engine.tend(&source, vec![(plan(other, Bits::SEARCH), copy)]);
-    assert!(matches!(tended.copies[..], [CopyState::Updated]), "{tended:?}");
+    assert!(
+        matches!(tended.copies[..], [CopyState::Updated]),
+        "{tended:?}"
+    );
     // And a denizen started before is still healed.
     let copy = engine.project(&source, id, Bits::SEARCH);
     puppet.ok(&format!("invalidate {}", keyrings.container));
     let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
-    assert!(matches!(tended.copies[..], [CopyState::Renewed(_)]), "{tended:?}");
-    assert_eq!(puppet.ok("request user k").parse(), Ok(engine.copies(id)[0].serial.raw()));
+    assert!(
+        matches!(tended.copies[..], [CopyState::Renewed(_)]),
+        "{tended:?}"
+    );
+    assert_eq!(
+        puppet.ok("request user k").parse(),
+        Ok(engine.copies(id)[0].serial.raw())
+    );
 }
 
 #[test]
@@ -836,13 +1039,25 @@ fn only_the_worker_possesses_the_registry() {
     let source = engine.add(id, "k", "secret");
     let serial = source.facts.serial;
     // This thread is one of the same process, of the same uid, and not the worker.
-    assert_eq!(keyns_sys::key::read(serial).unwrap_err().raw_os_error(), Some(EACCES));
-    assert_eq!(keyns_sys::key::update(serial, b"x").unwrap_err().raw_os_error(), Some(EACCES));
-    let worker = engine.keys(move |_| Ok(keyns_sys::key::read(serial).map_err(|e| e.raw_os_error())));
+    assert_eq!(
+        keyns_sys::key::read(serial).unwrap_err().raw_os_error(),
+        Some(EACCES)
+    );
+    assert_eq!(
+        keyns_sys::key::update(serial, b"x")
+            .unwrap_err()
+            .raw_os_error(),
+        Some(EACCES)
+    );
+    let worker =
+        engine.keys(move |_| Ok(keyns_sys::key::read(serial).map_err(|e| e.raw_os_error())));
     // Nor does the worker, between two operations.
     assert_eq!(worker, Err(Some(EACCES)));
     let key = source.clone();
-    assert_eq!(engine.keys(move |keys| keys.read(&key)).as_slice(), b"secret");
+    assert_eq!(
+        engine.keys(move |keys| keys.read(&key)).as_slice(),
+        b"secret"
+    );
 }
 
 #[test]
@@ -853,7 +1068,10 @@ fn a_killed_shelter_is_replaced() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     engine.container(1, None);
-    assert_ne!(engine.keys(|keys| Ok(keys.shelter_pid())), Some(pid.as_raw_nonzero().get() as u32));
+    assert_ne!(
+        engine.keys(|keys| Ok(keys.shelter_pid())),
+        Some(pid.as_raw_nonzero().get() as u32)
+    );
 }
 
 #[test]
@@ -872,7 +1090,10 @@ fn a_full_quota_names_the_uid_and_the_figures() {
     let error = quota.expect("a reserved owner has a quota of its own");
     assert_eq!(error.errno(), Some(EDQUOT));
     let text = error.to_string();
-    assert!(text.contains(&format!("uid {}", keyrings.owner)) && text.contains(" of "), "{text}");
+    assert!(
+        text.contains(&format!("uid {}", keyrings.owner)) && text.contains(" of "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -892,7 +1113,10 @@ fn sessions_that_ended_are_let_go() {
         let mut short = Puppet::start();
         short.enter(&engine, id, range.base);
         let users = fs::read_to_string("/proc/key-users").unwrap();
-        keyns::key_users::find(&users, range.base).unwrap().charged_keys < 30
+        keyns::key_users::find(&users, range.base)
+            .unwrap()
+            .charged_keys
+            < 30
     });
     // The living one was kept: it is still healed.
     alive.enter_user_namespace(range, 0);
@@ -918,8 +1142,14 @@ fn a_key_is_moved_between_stores() {
     let facts = engine.keys(move |keys| keys.move_to(&key, to, true));
     assert_eq!(facts.serial, source.facts.serial);
     assert!(engine.keys(move |keys| keys.stored(from)).is_empty());
-    let moved = KeyRef { home: Home::Store(to), facts };
-    assert_eq!(engine.keys(move |keys| keys.read(&moved)).as_slice(), b"moved");
+    let moved = KeyRef {
+        home: Home::Store(to),
+        facts,
+    };
+    assert_eq!(
+        engine.keys(move |keys| keys.read(&moved)).as_slice(),
+        b"moved"
+    );
     let gone = engine.try_keys(move |keys| keys.read(&blocking));
     assert!(matches!(gone, Err(KeyError::Gone { .. })), "{gone:?}");
     // A key is where it is, not where its serial is used.
@@ -947,5 +1177,8 @@ fn creating_the_thousandth_container_costs_what_the_first_did() {
         create(n);
     }
     let last = median((950..1000).map(create).collect());
-    assert!(last < first * 3, "{first:?} at first, {last:?} with a thousand");
+    assert!(
+        last < first * 3,
+        "{first:?} at first, {last:?} with a thousand"
+    );
 }

@@ -31,7 +31,9 @@ fn obey(words: &[&str]) -> io::Result<String> {
         // As the program that starts processes in containers does it.
         ["take-up", plan] => {
             let plan: SessionPlan = serde_json::from_str(plan)?;
-            plan.take_up().map(done).map_err(|f| io::Error::from_raw_os_error(f.errno))
+            plan.take_up()
+                .map(done)
+                .map_err(|f| io::Error::from_raw_os_error(f.errno))
         }
         ["join"] => key::join_session_keyring(None).map(shown),
         ["join", name] => key::join_session_keyring(Some(&text(name)?)).map(shown),
@@ -47,7 +49,13 @@ fn obey(words: &[&str]) -> io::Result<String> {
         ["fsuid", uid] => cred::set_fsuid(number(uid)? as u32).map(done),
         ["add", type_, description, payload, keyring] => {
             let payload = if payload == "-" { "" } else { payload };
-            key::add_key(&text(type_)?, &text(description)?, payload.as_bytes(), serial(keyring)?).map(shown)
+            key::add_key(
+                &text(type_)?,
+                &text(description)?,
+                payload.as_bytes(),
+                serial(keyring)?,
+            )
+            .map(shown)
         }
         ["request", type_, description] => {
             key::request_key(&text(type_)?, &text(description)?, None, KeySerial::NONE).map(shown)
@@ -55,9 +63,13 @@ fn obey(words: &[&str]) -> io::Result<String> {
         ["request", type_, description, keyring] => {
             key::request_key(&text(type_)?, &text(description)?, None, serial(keyring)?).map(shown)
         }
-        ["search", keyring, type_, description] => {
-            key::search(serial(keyring)?, &text(type_)?, &text(description)?, KeySerial::NONE).map(shown)
-        }
+        ["search", keyring, type_, description] => key::search(
+            serial(keyring)?,
+            &text(type_)?,
+            &text(description)?,
+            KeySerial::NONE,
+        )
+        .map(shown),
         ["id", keyring] => key::get_keyring_id(serial(keyring)?, false).map(shown),
         ["read", k] => Ok(String::from_utf8_lossy(&key::read(serial(k)?)?).into_owned()),
         ["list", k] => {

@@ -21,7 +21,10 @@ fn left(deadline: Option<Deadline>) -> Option<u64> {
 }
 
 fn path(daemon: &Daemon, id: ContainerId) -> String {
-    daemon.containers.get(id).map_or_else(|| id.to_string(), |record| record.path.to_string())
+    daemon
+        .containers
+        .get(id)
+        .map_or_else(|| id.to_string(), |record| record.path.to_string())
 }
 
 /// A key of the kernel that is no source.
@@ -47,7 +50,11 @@ pub(super) fn key_info(daemon: &Daemon, source: &Source) -> KeyInfo {
     };
     KeyInfo {
         expires_in: left(source.deadline),
-        grants: source.grants.iter().map(|grant| grant_info(daemon, source, grant)).collect(),
+        grants: source
+            .grants
+            .iter()
+            .map(|grant| grant_info(daemon, source, grant))
+            .collect(),
         ..plain(&source.key.facts, origin, container)
     }
 }
@@ -71,10 +78,14 @@ impl KeyBook {
     /// # Errors
     /// The key worker's.
     pub async fn keys_of(&self, daemon: &Daemon, id: ContainerId) -> Result<Vec<KeyInfo>, Error> {
-        let belongs = |source: &Source| source.key.home == Home::Store(id) || source.grant_to(id).is_some();
+        let belongs =
+            |source: &Source| source.key.home == Home::Store(id) || source.grant_to(id).is_some();
         let mut sources = self.current(|source| belongs(source)).await?;
         sources.sort_by_key(|source| (source.key.home != Home::Store(id), source.serial()));
-        Ok(sources.iter().map(|source| key_info(daemon, source)).collect())
+        Ok(sources
+            .iter()
+            .map(|source| key_info(daemon, source))
+            .collect())
     }
 
     /// Every key of the book, by container and serial, lent ones last.
@@ -87,13 +98,25 @@ impl KeyBook {
             };
             (container.is_none(), container, source.serial())
         });
-        Ok(sources.iter().map(|source| key_info(daemon, source)).collect())
+        Ok(sources
+            .iter()
+            .map(|source| key_info(daemon, source))
+            .collect())
     }
 
     /// Asks the kernel about the chosen sources and returns those that live.
-    pub(super) async fn current(&self, chosen: impl Fn(&Source) -> bool) -> Result<Vec<Source>, Error> {
-        let keys: Vec<_> =
-            self.sources.borrow().values().filter(|s| chosen(s)).map(|s| s.key.clone()).collect();
+    pub(super) async fn current(
+        &self,
+        chosen: impl Fn(&Source) -> bool,
+    ) -> Result<Vec<Source>, Error> {
+        let keys: Vec<_> = self
+            .sources
+            .borrow()
+            .values()
+            .filter(|s| chosen(s))
+            .map(|s| s.key.clone())
+            .collect();
+        let asked = keys.clone();
         let alive = self
             .work(move |worker| {
                 let mut alive = Vec::new();
@@ -109,6 +132,16 @@ impl KeyBook {
             .await
             .map_err(|error| key_error("describe the keys", &error))?;
         let mut sources = self.sources.borrow_mut();
+        // Granted keys that died are left to whoever looks after the grants.
+        for key in asked {
+            let serial = key.facts.serial;
+            let dead = !alive.iter().any(|facts| facts.serial == serial);
+            let idle = |source: &Source| source.grants.is_empty() && source.key.home == key.home;
+            if dead && self.turn.try_lock().is_ok() && sources.get(&serial).is_some_and(idle) {
+                sources.remove(&serial);
+                self.forget(serial);
+            }
+        }
         Ok(alive
             .into_iter()
             .filter_map(|facts| {
@@ -132,13 +165,21 @@ impl KeyBook {
         let (keyring, copies) = self
             .work(move |keys| Ok((keys.container_keyring(id)?, keys.copies(id)?)))
             .await
-            .map_err(|error| key_error(format!("show the keyring of container “{}”", record.path), &error))?;
+            .map_err(|error| {
+                key_error(
+                    format!("show the keyring of container “{}”", record.path),
+                    &error,
+                )
+            })?;
         let owner = Some(record.path.to_string());
         let sources = self.sources.borrow();
         let infos = copies.iter().map(|copy| {
             let mut info = plain(copy, "copy", owner.clone());
             let grant = sources.values().find_map(|source| {
-                source.grant_to(id).filter(|g| g.copy == copy.serial).map(|grant| (source, grant))
+                source
+                    .grant_to(id)
+                    .filter(|g| g.copy == copy.serial)
+                    .map(|grant| (source, grant))
             });
             if let Some((source, grant)) = grant {
                 info.expires_in = left(source.deadline_of(grant));

@@ -27,20 +27,25 @@ const OUT_OF_REACH: &str = "What a process of the container has read already, or
                             already (a mount, a connection), is not taken back.";
 
 fn rights(names: &[String], what: &str) -> Result<Rights, Error> {
-    names.iter().try_fold(Rights::NONE, |set, name| match name.parse::<Rights>() {
-        Ok(right) => Ok(set | right),
-        Err(error) => {
-            Err(Error::new(ErrorKind::InvalidArgument, format!("cannot {what}")).cause(error.to_string()))
-        }
-    })
+    names
+        .iter()
+        .try_fold(Rights::NONE, |set, name| match name.parse::<Rights>() {
+            Ok(right) => Ok(set | right),
+            Err(error) => Err(
+                Error::new(ErrorKind::InvalidArgument, format!("cannot {what}"))
+                    .cause(error.to_string()),
+            ),
+        })
 }
 
 /// The bits that give what is asked for, or why there are none.
 fn express(call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
     let requested = rights(&call.rights, what)?;
     if requested.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidArgument, format!("cannot {what}"))
-            .cause("no right is asked for"));
+        return Err(
+            Error::new(ErrorKind::InvalidArgument, format!("cannot {what}"))
+                .cause("no right is asked for"),
+        );
     }
     let accepted = rights(&call.accept_implied, what)?;
     let place = Place::container(Object::Key, false);
@@ -57,15 +62,16 @@ fn express(call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
                 .hint(format!("accept the extra rights: --accept-implied {accept}"))
                 .rights(names(implied)))
         }
-        Err(Refusal::Impossible(rights)) => {
-            Err(Error::new(ErrorKind::NotEnforceable, format!("cannot {what}"))
-                .cause(format!(
-                    "no permission mask of this kernel gives a container the right to {}",
-                    words(rights)
-                ))
-                .hint("leave these rights out")
-                .rights(names(rights)))
-        }
+        Err(Refusal::Impossible(rights)) => Err(Error::new(
+            ErrorKind::NotEnforceable,
+            format!("cannot {what}"),
+        )
+        .cause(format!(
+            "no permission mask of this kernel gives a container the right to {}",
+            words(rights)
+        ))
+        .hint("leave these rights out")
+        .rights(names(rights))),
     }
 }
 
@@ -102,19 +108,31 @@ impl KeyBook {
         }
         let _turn = self.turn.lock().await;
         let (mut source, borrowed) = match self.wanted(daemon, &call.key)? {
-            Wanted::Known(serial) => {
-                (self.source(serial).ok_or_else(|| no_such_key(&call.key))?, false)
-            }
+            Wanted::Known(serial) => (
+                self.source(serial).ok_or_else(|| no_such_key(&call.key))?,
+                false,
+            ),
             Wanted::Unknown(serial) => {
                 let open = self.drop_of(context.connection).ok_or_else(|| {
-                    no_such_key(&call.key).cause("keyns holds no such key, and none was lent with this call")
+                    no_such_key(&call.key)
+                        .cause("keyns holds no such key, and none was lent with this call")
                 })?;
                 let lent = self
                     .work(move |keys| keys.take_lent(open, serial))
                     .await
                     .map_err(|error| key_error(what.clone(), &error))?;
-                let key = KeyRef { home: Home::Lent, facts: lent.facts };
-                (Source { key, deadline: lent.deadline, grants: Vec::new() }, true)
+                let key = KeyRef {
+                    home: Home::Lent,
+                    facts: lent.facts,
+                };
+                (
+                    Source {
+                        key,
+                        deadline: lent.deadline,
+                        grants: Vec::new(),
+                    },
+                    true,
+                )
             }
         };
         let grant = Granting {
@@ -123,11 +141,15 @@ impl KeyBook {
             kernel: expression.kernel,
             implied: expression.implied,
             bits: expression.bits,
-            deadline: call.duration.map(|seconds| now().saturating_add(seconds.into())),
+            deadline: call
+                .duration
+                .map(|seconds| now().saturating_add(seconds.into())),
             copy: KeySerial::NONE,
             mask: copy_mask(expression.bits).raw(),
         };
-        let result = self.apply(daemon, &record, &mut source, grant, call.dry_run, &what).await;
+        let result = self
+            .apply(daemon, &record, &mut source, grant, call.dry_run, &what)
+            .await;
         if borrowed && (result.is_err() || call.dry_run) {
             let serial = source.serial();
             let back = self.work(move |keys| keys.give_back(serial)).await;
@@ -201,10 +223,18 @@ impl KeyBook {
         source.grants.push(grant.clone());
         let serial = source.serial();
         // The container, or the one whose store the key is in, may have ended meanwhile.
-        let living = |id| daemon.containers.get(id).is_some_and(|record| demand_living(&record, what).is_ok());
+        let living = |id| {
+            daemon
+                .containers
+                .get(id)
+                .is_some_and(|record| demand_living(&record, what).is_ok())
+        };
         let homeless = matches!(source.key.home, Home::Store(id) if !living(id));
         let stored = if !living(container) || homeless {
-            Err(refused(ErrorKind::WrongState, "a container of it has ended meanwhile"))
+            Err(refused(
+                ErrorKind::WrongState,
+                "a container of it has ended meanwhile",
+            ))
         } else {
             self.sources.borrow_mut().insert(serial, source.clone());
             self.persist(serial, what)
@@ -217,17 +247,29 @@ impl KeyBook {
             } else {
                 self.sources.borrow_mut().insert(serial, source.clone());
             }
-            let undone = self.work(move |keys| super::stored::remove_copies(keys, vec![(container, copy.serial)]));
-            undone.await.map_err(|error| key_error("remove the copy again", &error))?;
+            let undone = self.work(move |keys| {
+                super::stored::remove_copies(keys, vec![(container, copy.serial)])
+            });
+            undone
+                .await
+                .map_err(|error| key_error("remove the copy again", &error))?;
             return Err(error);
         }
         self.note_keyrings(daemon, container, keyrings);
         Ok(grant)
     }
 
-    pub(super) async fn ungrant(&self, daemon: &Rc<Daemon>, call: Ungrant) -> Result<Ungranted, Error> {
+    pub(super) async fn ungrant(
+        &self,
+        daemon: &Rc<Daemon>,
+        call: Ungrant,
+    ) -> Result<Ungranted, Error> {
         let record = daemon.containers.resolve(&call.container)?;
-        let what = format!("take {} back from container “{}”", shown(&call.key), record.path);
+        let what = format!(
+            "take {} back from container “{}”",
+            shown(&call.key),
+            record.path
+        );
         let _turn = self.turn.lock().await;
         let mut source = self.known(daemon, &call.key)?;
         let Some(grant) = source.grant_to(record.id).cloned() else {
@@ -246,7 +288,11 @@ impl KeyBook {
         happened.key = Some(key_info(daemon, &source));
         happened.grant = Some(grant_info(daemon, &source, &grant));
         daemon.bus.publish(Topic::Keys, happened);
-        Ok(Ungranted { copy_removed, given_back, note: OUT_OF_REACH.to_owned() })
+        Ok(Ungranted {
+            copy_removed,
+            given_back,
+            note: OUT_OF_REACH.to_owned(),
+        })
     }
 
     /// Enters a source that lost grants into the book; a lent key without any is given back.
@@ -262,6 +308,8 @@ impl KeyBook {
         }
         self.sources.borrow_mut().remove(&serial);
         self.forget(serial);
-        self.work(move |keys| keys.give_back(serial)).await.map_err(|error| key_error(what, &error))
+        self.work(move |keys| keys.give_back(serial))
+            .await
+            .map_err(|error| key_error(what, &error))
     }
 }

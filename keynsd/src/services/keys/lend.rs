@@ -13,7 +13,11 @@ use crate::front::{ConnectionId, Context};
 
 impl KeyBook {
     /// The drop keyring of the caller's connection, opened at the first call.
-    pub(super) async fn lend(&self, daemon: &Rc<Daemon>, context: &Context) -> Result<KeySerial, Error> {
+    pub(super) async fn lend(
+        &self,
+        daemon: &Rc<Daemon>,
+        context: &Context,
+    ) -> Result<KeySerial, Error> {
         let _turn = self.turn.lock().await;
         if let Some(open) = self.drop_of(context.connection) {
             return Ok(open);
@@ -34,7 +38,9 @@ impl KeyBook {
     }
 
     fn close(&self, connection: ConnectionId) {
-        let Some(opened) = self.drops.borrow_mut().remove(&connection) else { return };
+        let Some(opened) = self.drops.borrow_mut().remove(&connection) else {
+            return;
+        };
         let engine = Arc::clone(&self.engine);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = engine.keys.call(move |keys| keys.close_drop(opened)) {

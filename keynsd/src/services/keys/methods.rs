@@ -7,8 +7,8 @@ use keyns::expression::Object;
 use keyns::feature::Enforcer;
 use keyns::mask::Mask;
 use keyns_interfaces::keys::{
-    Ace, Acl, Add, Describe, Drop, GetAcl, GrantTo, Granted, Invalidate, KeyReply, Lend, List, Listing,
-    Move, Read, ReadReply, Subscribe, Ungrant, Ungranted, Update,
+    Ace, Acl, Add, Describe, Drop, GetAcl, GrantTo, Granted, Invalidate, KeyReply, Lend, List,
+    Listing, Move, Read, ReadReply, Subscribe, Ungrant, Ungranted, Update,
 };
 use keyns_interfaces::{Empty, Error};
 
@@ -43,25 +43,48 @@ pub fn register(router: &mut Router<Daemon>) {
 }
 
 async fn on_add(daemon: Rc<Daemon>, _: Context, call: Add) -> Result<Reply<KeyReply>, Error> {
-    Ok(KeyReply { key: daemon.keys.add(&daemon, call).await? }.into())
+    Ok(KeyReply {
+        key: daemon.keys.add(&daemon, call).await?,
+    }
+    .into())
 }
 
 async fn on_update(daemon: Rc<Daemon>, _: Context, call: Update) -> Result<Reply<KeyReply>, Error> {
-    Ok(KeyReply { key: daemon.keys.update(&daemon, call).await? }.into())
+    Ok(KeyReply {
+        key: daemon.keys.update(&daemon, call).await?,
+    }
+    .into())
 }
 
 async fn on_read(daemon: Rc<Daemon>, _: Context, call: Read) -> Result<Reply<ReadReply>, Error> {
-    Ok(ReadReply { payload: daemon.keys.read(&daemon, call).await? }.into())
+    Ok(ReadReply {
+        payload: daemon.keys.read(&daemon, call).await?,
+    }
+    .into())
 }
 
-async fn on_describe(daemon: Rc<Daemon>, _: Context, call: Describe) -> Result<Reply<KeyReply>, Error> {
+async fn on_describe(
+    daemon: Rc<Daemon>,
+    _: Context,
+    call: Describe,
+) -> Result<Reply<KeyReply>, Error> {
     let wanted = daemon.keys.known(&daemon, &call.key)?.serial();
-    let found = daemon.keys.current(|source| source.serial() == wanted).await?;
+    let found = daemon
+        .keys
+        .current(|source| source.serial() == wanted)
+        .await?;
     let source = found.first().ok_or_else(|| no_such_key(&call.key))?;
-    Ok(KeyReply { key: key_info(&daemon, source) }.into())
+    Ok(KeyReply {
+        key: key_info(&daemon, source),
+    }
+    .into())
 }
 
-async fn on_invalidate(daemon: Rc<Daemon>, _: Context, call: Invalidate) -> Result<Reply<Empty>, Error> {
+async fn on_invalidate(
+    daemon: Rc<Daemon>,
+    _: Context,
+    call: Invalidate,
+) -> Result<Reply<Empty>, Error> {
     daemon.keys.invalidate(&daemon, call).await?;
     Ok(Empty {}.into())
 }
@@ -82,17 +105,28 @@ async fn on_lend(daemon: Rc<Daemon>, context: Context, _: Lend) -> Result<Reply<
     Ok(Drop { keyring }.into())
 }
 
-async fn on_grant(daemon: Rc<Daemon>, context: Context, call: GrantTo) -> Result<Reply<Granted>, Error> {
+async fn on_grant(
+    daemon: Rc<Daemon>,
+    context: Context,
+    call: GrantTo,
+) -> Result<Reply<Granted>, Error> {
     Ok(daemon.keys.grant(&daemon, &context, call).await?.into())
 }
 
-async fn on_ungrant(daemon: Rc<Daemon>, _: Context, call: Ungrant) -> Result<Reply<Ungranted>, Error> {
+async fn on_ungrant(
+    daemon: Rc<Daemon>,
+    _: Context,
+    call: Ungrant,
+) -> Result<Reply<Ungranted>, Error> {
     Ok(daemon.keys.ungrant(&daemon, call).await?.into())
 }
 
 async fn on_acl(daemon: Rc<Daemon>, _: Context, call: GetAcl) -> Result<Reply<Acl>, Error> {
     let wanted = daemon.keys.known(&daemon, &call.key)?.serial();
-    let found = daemon.keys.current(|source| source.serial() == wanted).await?;
+    let found = daemon
+        .keys
+        .current(|source| source.serial() == wanted)
+        .await?;
     let source = found.first().ok_or_else(|| no_such_key(&call.key))?;
     let key = key_info(&daemon, source);
     let mask = Mask::from_raw(key.mask).unwrap_or(Mask::NONE);
@@ -116,5 +150,8 @@ async fn on_acl(daemon: Rc<Daemon>, _: Context, call: GetAcl) -> Result<Reply<Ac
 }
 
 async fn on_move(daemon: Rc<Daemon>, _: Context, call: Move) -> Result<Reply<KeyReply>, Error> {
-    Ok(KeyReply { key: daemon.keys.move_key(&daemon, call).await? }.into())
+    Ok(KeyReply {
+        key: daemon.keys.move_key(&daemon, call).await?,
+    }
+    .into())
 }

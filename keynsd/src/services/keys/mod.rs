@@ -75,7 +75,11 @@ impl KeyBook {
     /// Milliseconds between two looks at granted keys; 0: there are none.
     #[must_use]
     pub fn poll_interval_ms(&self) -> u64 {
-        if self.has_grants() { self.interval_ms.get() } else { 0 }
+        if self.has_grants() {
+            self.interval_ms.get()
+        } else {
+            0
+        }
     }
 
     /// Runs `work` on the key worker's thread without blocking this one.
@@ -97,7 +101,12 @@ impl KeyBook {
         let (mut copies, mut lent) = (Vec::new(), Vec::new());
         self.sources.borrow_mut().retain(|serial, source| {
             if source.key.home == Home::Store(id) {
-                copies.extend(source.grants.iter().map(|grant| (grant.container, grant.copy)));
+                copies.extend(
+                    source
+                        .grants
+                        .iter()
+                        .map(|grant| (grant.container, grant.copy)),
+                );
                 self.forget(*serial);
                 return false;
             }
@@ -129,7 +138,8 @@ impl KeyBook {
                         Err(error) => return Err(error),
                     }
                 }
-                lent.into_iter().try_for_each(|serial| keys.give_back(serial).map(drop))
+                lent.into_iter()
+                    .try_for_each(|serial| keys.give_back(serial).map(drop))
             });
             if let Err(error) = result {
                 tracing::warn!(container = id.0, %error, "keys of a dead container are left");
@@ -150,10 +160,16 @@ impl KeyBook {
     ) -> Result<Option<SecretBytes>, Error> {
         let key = self.sources.borrow().values().find_map(|source| {
             let facts = &source.key.facts;
-            let named = facts.type_.as_bytes() == type_ && facts.description.as_bytes() == description;
-            let grant = source.grants.iter().find(|grant| grant.container == container)?;
+            let named =
+                facts.type_.as_bytes() == type_ && facts.description.as_bytes() == description;
+            let grant = source
+                .grants
+                .iter()
+                .find(|grant| grant.container == container)?;
             let readable = grant.kernel.contains(Rights::SEARCH | Rights::READ);
-            let valid = source.deadline_of(grant).is_none_or(|deadline| deadline > now());
+            let valid = source
+                .deadline_of(grant)
+                .is_none_or(|deadline| deadline > now());
             (named && readable && valid).then(|| source.key.clone())
         });
         let Some(key) = key else { return Ok(None) };
@@ -165,7 +181,8 @@ impl KeyBook {
     }
 
     fn write(&self, source: &Source) -> std::io::Result<()> {
-        self.store.put(KIND, &source.key.facts.serial.to_string(), source)
+        self.store
+            .put(KIND, &source.key.facts.serial.to_string(), source)
     }
 
     /// Stores a source of the book; `what` completes "cannot …".
@@ -185,6 +202,9 @@ impl KeyBook {
     }
 
     fn has_grants(&self) -> bool {
-        self.sources.borrow().values().any(|source| !source.grants.is_empty())
+        self.sources
+            .borrow()
+            .values()
+            .any(|source| !source.grants.is_empty())
     }
 }

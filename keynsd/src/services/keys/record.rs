@@ -62,7 +62,9 @@ impl Source {
     }
 
     pub(super) fn grant_to(&self, container: ContainerId) -> Option<&Granting> {
-        self.grants.iter().find(|grant| grant.container == container)
+        self.grants
+            .iter()
+            .find(|grant| grant.container == container)
     }
 }
 
@@ -90,7 +92,14 @@ struct StoredSource {
 
 impl From<Source> for StoredSource {
     fn from(source: Source) -> Self {
-        let KeyFacts { serial, type_, description, uid, gid, mask } = source.key.facts;
+        let KeyFacts {
+            serial,
+            type_,
+            description,
+            uid,
+            gid,
+            mask,
+        } = source.key.facts;
         Self {
             serial: serial.raw(),
             type_: type_.into_bytes().into(),
@@ -118,7 +127,10 @@ impl TryFrom<StoredSource> for Source {
             mask: stored.mask,
         };
         Ok(Self {
-            key: KeyRef { home: stored.home, facts },
+            key: KeyRef {
+                home: stored.home,
+                facts,
+            },
             deadline: stored.deadline,
             grants: stored.grants,
         })
@@ -153,7 +165,10 @@ mod tests {
             mask: 3,
         };
         let source = Source {
-            key: KeyRef { home: Home::Store(ContainerId(9)), facts },
+            key: KeyRef {
+                home: Home::Store(ContainerId(9)),
+                facts,
+            },
             deadline: Some(5),
             grants: vec![Granting {
                 container: ContainerId(4),

@@ -37,7 +37,11 @@ impl KeyBook {
     /// `NoSuchContainer`; `NoSuchKey`.
     pub(super) fn wanted(&self, daemon: &Daemon, key: &ByteText) -> Result<Wanted, Error> {
         let malformed = |cause: String| {
-            Error::new(ErrorKind::InvalidArgument, format!("{} is malformed", shown(key))).cause(cause)
+            Error::new(
+                ErrorKind::InvalidArgument,
+                format!("{} is malformed", shown(key)),
+            )
+            .cause(cause)
         };
         let elsewhere = "only the caller's own process can look there; name the key by its serial";
         match KeySpec::from_bytes(key.bytes()).map_err(|error| malformed(error.to_string()))? {
@@ -47,9 +51,14 @@ impl KeyBook {
                 true => Wanted::Known(serial),
                 false => Wanted::Unknown(serial),
             }),
-            KeySpec::InContainer { container, key: within } => {
+            KeySpec::InContainer {
+                container,
+                key: within,
+            } => {
                 let id = daemon.containers.resolve(&container.to_string())?.id;
-                self.within(id, &within).map(Wanted::Known).ok_or_else(|| no_such_key(key))
+                self.within(id, &within)
+                    .map(Wanted::Known)
+                    .ok_or_else(|| no_such_key(key))
             }
         }
     }
@@ -63,7 +72,11 @@ impl KeyBook {
     }
 
     /// Same for methods that act on keys of containers only, not on lent ones.
-    pub(super) fn stored(&self, daemon: &Daemon, key: &ByteText) -> Result<(Source, ContainerId), Error> {
+    pub(super) fn stored(
+        &self,
+        daemon: &Daemon,
+        key: &ByteText,
+    ) -> Result<(Source, ContainerId), Error> {
         let source = self.known(daemon, key)?;
         match source.key.home {
             Home::Store(id) => Ok((source, id)),
@@ -72,7 +85,9 @@ impl KeyBook {
                 format!("{} belongs to its lender", shown(key)),
             )
             .cause("keyns copies a lent key and does nothing else with it")
-            .hint("act on it by its serial, as its owner; to take a grant back: keyctl-ns ungrant")),
+            .hint(
+                "act on it by its serial, as its owner; to take a grant back: keyctl-ns ungrant",
+            )),
         }
     }
 
@@ -84,7 +99,10 @@ impl KeyBook {
     fn within(&self, id: ContainerId, key: &ContainerKey) -> Option<KeySerial> {
         let sources = self.sources.borrow();
         let find = |belongs: &dyn Fn(&Source) -> bool| {
-            sources.values().find(|source| belongs(source)).map(Source::serial)
+            sources
+                .values()
+                .find(|source| belongs(source))
+                .map(Source::serial)
         };
         find(&|source| {
             source.key.home == Home::Store(id)

@@ -32,9 +32,14 @@ impl KeyBook {
     /// The store's, the key worker's.
     pub async fn restore(&self, daemon: &Rc<Daemon>) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
-        let loaded: Vec<(String, Source)> =
-            self.store.load(KIND).map_err(store_error("load the keys and grants"))?;
-        let refs: Vec<KeyRef> = loaded.iter().map(|(_, source)| source.key.clone()).collect();
+        let loaded: Vec<(String, Source)> = self
+            .store
+            .load(KIND)
+            .map_err(store_error("load the keys and grants"))?;
+        let refs: Vec<KeyRef> = loaded
+            .iter()
+            .map(|(_, source)| source.key.clone())
+            .collect();
         let alive: BTreeSet<_> = self
             .work(move |keys| {
                 let mut alive = BTreeSet::new();
@@ -53,17 +58,28 @@ impl KeyBook {
             .map_err(|error| key_error("find the keys again", &error))?;
         let mut dead = Vec::new();
         for (_, mut source) in loaded {
-            let living = |id| daemon.containers.get(id).is_some_and(|r| demand_living(&r, "").is_ok());
+            let living = |id| {
+                daemon
+                    .containers
+                    .get(id)
+                    .is_some_and(|r| demand_living(&r, "").is_ok())
+            };
             source.grants.retain(|grant| living(grant.container));
             let serial = source.serial();
             if alive.contains(&serial) && !source.is_idle_loan() {
                 self.sources.borrow_mut().insert(serial, source);
             } else {
-                dead.extend(source.grants.iter().map(|grant| (grant.container, grant.copy)));
+                dead.extend(
+                    source
+                        .grants
+                        .iter()
+                        .map(|grant| (grant.container, grant.copy)),
+                );
                 self.forget(serial);
             }
         }
-        let (mut stored, mut lent, mut copies) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut stored, mut lent, mut copies) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for source in self.sources.borrow().values() {
             match source.key.home {
                 Home::Store(_) => stored.insert(source.serial()),
@@ -74,15 +90,32 @@ impl KeyBook {
         self.work(move |keys| {
             super::stored::remove_copies(keys, dead)?;
             for id in keys.containers() {
-                for copy in keys.copies(id)?.into_iter().filter(|copy| !copies.contains(&copy.serial)) {
+                for copy in keys
+                    .copies(id)?
+                    .into_iter()
+                    .filter(|copy| !copies.contains(&copy.serial))
+                {
                     keys.remove_copy(id, copy.serial)?;
                 }
-                for facts in keys.stored(id)?.into_iter().filter(|key| !stored.contains(&key.serial)) {
-                    keys.invalidate(&KeyRef { home: Home::Store(id), facts })?;
+                for facts in keys
+                    .stored(id)?
+                    .into_iter()
+                    .filter(|key| !stored.contains(&key.serial))
+                {
+                    keys.invalidate(&KeyRef {
+                        home: Home::Store(id),
+                        facts,
+                    })?;
                 }
             }
-            let unknown = keys.loans().into_iter().filter(|serial| !lent.contains(serial));
-            unknown.collect::<Vec<_>>().into_iter().try_for_each(|serial| keys.give_back(serial).map(drop))
+            let unknown = keys
+                .loans()
+                .into_iter()
+                .filter(|serial| !lent.contains(serial));
+            unknown
+                .collect::<Vec<_>>()
+                .into_iter()
+                .try_for_each(|serial| keys.give_back(serial).map(drop))
         })
         .await
         .map_err(|error| key_error("tidy up the keyrings", &error))?;

@@ -24,6 +24,7 @@ use crate::events::{Topic, event};
 /// Largest payload of the type `user` and those built on it (`user_preparse` in the kernel).
 const MAX_USER_PAYLOAD: usize = 32_767;
 
+const EPERM: i32 = 1;
 const EINVAL: i32 = 22;
 const ENODEV: i32 = 19;
 
@@ -50,17 +51,23 @@ fn demand_size(type_: &[u8], payload: &Payload, what: &str) -> Result<(), Error>
     if payload.bytes().len() <= most {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::TooLarge, format!("cannot {what}")).cause(format!(
-        "a payload of type “{}” has at most {most} bytes, this one has {}",
-        text::escape(type_),
-        payload.bytes().len()
-    )))
+    Err(
+        Error::new(ErrorKind::TooLarge, format!("cannot {what}")).cause(format!(
+            "a payload of type “{}” has at most {most} bytes, this one has {}",
+            text::escape(type_),
+            payload.bytes().len()
+        )),
+    )
 }
 
 impl KeyBook {
     pub(super) async fn add(&self, daemon: &Rc<Daemon>, call: Add) -> Result<KeyInfo, Error> {
         let record = daemon.containers.resolve(&call.container)?;
-        let name = format!("{}:{}", text::escape(call.type_.as_bytes()), text::escape(call.description.bytes()));
+        let name = format!(
+            "{}:{}",
+            text::escape(call.type_.as_bytes()),
+            text::escape(call.description.bytes())
+        );
         let what = format!("add key “{name}” to container “{}”", record.path);
         demand_living(&record, &what)?;
         let refused = |cause: String| {
@@ -70,21 +77,49 @@ impl KeyBook {
             .map_err(|error| refused(error.to_string()))?;
         demand_size(call.type_.as_bytes(), &call.payload, &what)?;
         if call.timeout == Some(0) {
-            return Err(refused("a time-out is at least one second; leave it out for none".into()));
+            return Err(refused(
+                "a time-out is at least one second; leave it out for none".into(),
+            ));
         }
-        let deadline = call.timeout.map(|seconds| now().saturating_add(seconds.into()));
+        let deadline = call
+            .timeout
+            .map(|seconds| now().saturating_add(seconds.into()));
         let _turn = self.turn.lock().await;
         let (id, payload) = (record.id, secret(&call.payload));
         let facts = self
             .work(move |keys| keys.add(id, named.type_(), named.description(), &payload, deadline))
             .await
             .map_err(|error| match error.errno() {
+                Some(EPERM) => {
+                    refused("types that begin with “.” are the kernel's own".into()).errno(EPERM)
+                }
                 Some(ENODEV) => refused("this kernel has no such key type".into()).errno(ENODEV),
-                Some(EINVAL) => refused("the key type refuses this description or payload".into()).errno(EINVAL),
+                Some(EINVAL) => {
+                    refused("the key type refuses this description or payload".into()).errno(EINVAL)
+                }
                 _ => key_error(what.clone(), &error),
             })?;
-        let key = KeyRef { home: Home::Store(id), facts };
-        let source = Source { key: key.clone(), deadline, grants: Vec::new() };
+        // One of that name that expired; its copies expired with it.
+        let former: Vec<KeySerial> = {
+            let sources = self.sources.borrow();
+            let same = |s: &&Source| {
+                s.key.home == Home::Store(id) && s.key.facts.is(&facts.type_, &facts.description)
+            };
+            sources.values().filter(same).map(Source::serial).collect()
+        };
+        for serial in former {
+            self.sources.borrow_mut().remove(&serial);
+            self.forget(serial);
+        }
+        let key = KeyRef {
+            home: Home::Store(id),
+            facts,
+        };
+        let source = Source {
+            key: key.clone(),
+            deadline,
+            grants: Vec::new(),
+        };
         let serial = source.serial();
         if let Some(record) = daemon.containers.get(id) {
             demand_living(&record, &what)?;
@@ -107,14 +142,14 @@ impl KeyBook {
         let (source, _) = self.stored(daemon, &call.key)?;
         demand_size(source.key.facts.type_.as_bytes(), &call.payload, &what)?;
         let (key, deadline, payload) = (source.key.clone(), source.deadline, secret(&call.payload));
-        self.work(move |keys| keys.update(&key, &payload, deadline)).await.map_err(|error| {
-            match error.errno() {
+        self.work(move |keys| keys.update(&key, &payload, deadline))
+            .await
+            .map_err(|error| match error.errno() {
                 Some(EINVAL) => Error::new(ErrorKind::InvalidArgument, format!("cannot {what}"))
                     .cause("the key type refuses this payload")
                     .errno(EINVAL),
                 _ => key_error(what.clone(), &error),
-            }
-        })?;
+            })?;
         // The caller may count on the new payload inside once this returns.
         self.look_after(daemon, vec![source.serial()]).await;
         let source = self.source(source.serial()).unwrap_or(source);
@@ -127,22 +162,31 @@ impl KeyBook {
         const EOPNOTSUPP: i32 = 95;
         let what = format!("read {}", shown(&call.key));
         let (source, _) = self.stored(daemon, &call.key)?;
-        let payload = self.work(move |keys| keys.read(&source.key)).await.map_err(|error| {
-            match error.errno() {
+        let payload = self
+            .work(move |keys| keys.read(&source.key))
+            .await
+            .map_err(|error| match error.errno() {
                 Some(EOPNOTSUPP) => Error::new(ErrorKind::Unsupported, format!("cannot {what}"))
                     .cause("the kernel gives no payload of this key type out")
                     .errno(EOPNOTSUPP),
                 _ => key_error(what, &error),
-            }
-        })?;
+            })?;
         Ok(Payload::new(payload.as_slice().to_vec()))
     }
 
-    pub(super) async fn invalidate(&self, daemon: &Rc<Daemon>, call: Invalidate) -> Result<(), Error> {
+    pub(super) async fn invalidate(
+        &self,
+        daemon: &Rc<Daemon>,
+        call: Invalidate,
+    ) -> Result<(), Error> {
         let what = format!("invalidate {}", shown(&call.key));
         let _turn = self.turn.lock().await;
         let (source, _) = self.stored(daemon, &call.key)?;
-        let copies: Vec<_> = source.grants.iter().map(|g| (g.container, g.copy)).collect();
+        let copies: Vec<_> = source
+            .grants
+            .iter()
+            .map(|g| (g.container, g.copy))
+            .collect();
         let key = source.key.clone();
         self.work(move |keys| {
             remove_copies(keys, copies)?;
@@ -167,14 +211,22 @@ impl KeyBook {
         let _turn = self.turn.lock().await;
         let (source, from) = self.stored(daemon, &call.key)?;
         if from == to.id {
-            return Err(Error::new(ErrorKind::InvalidArgument, format!("cannot {what}"))
-                .cause("it is there already"));
+            return Err(
+                Error::new(ErrorKind::InvalidArgument, format!("cannot {what}"))
+                    .cause("it is there already"),
+            );
         }
         let (id, replace, serial) = (to.id, call.replace, source.serial());
-        let displaced = self.sources.borrow().values().find(|other| {
-            let facts = &source.key.facts;
-            other.key.home == Home::Store(id) && other.key.facts.is(&facts.type_, &facts.description)
-        }).cloned();
+        let displaced = self
+            .sources
+            .borrow()
+            .values()
+            .find(|other| {
+                let facts = &source.key.facts;
+                other.key.home == Home::Store(id)
+                    && other.key.facts.is(&facts.type_, &facts.description)
+            })
+            .cloned();
         let mut ended: Vec<(_, KeySerial)> = source
             .grants
             .iter()
@@ -182,7 +234,11 @@ impl KeyBook {
             .map(|grant| (grant.container, grant.copy))
             .collect();
         if replace {
-            ended.extend(displaced.iter().flat_map(|d| d.grants.iter().map(|g| (g.container, g.copy))));
+            ended.extend(
+                displaced
+                    .iter()
+                    .flat_map(|d| d.grants.iter().map(|g| (g.container, g.copy))),
+            );
         }
         let key = source.key.clone();
         let facts = self
@@ -202,7 +258,10 @@ impl KeyBook {
             announce(daemon, "key-gone", &key_info(daemon, &displaced));
         }
         let mut moved = source;
-        moved.key = KeyRef { home: Home::Store(id), facts };
+        moved.key = KeyRef {
+            home: Home::Store(id),
+            facts,
+        };
         moved.grants.retain(|grant| grant.container != from);
         self.sources.borrow_mut().insert(serial, moved.clone());
         self.persist(serial, &what)?;
@@ -230,10 +289,12 @@ pub(super) fn remove_copies(
     keys: &mut keyns::engine::mainline::keyring::Keys,
     copies: Vec<(keyns::engine::container::ContainerId, KeySerial)>,
 ) -> Result<(), KeyError> {
-    copies.into_iter().try_for_each(|(container, copy)| match keys.remove_copy(container, copy) {
-        Ok(_) | Err(KeyError::NoContainer(_)) => Ok(()),
-        Err(error) => Err(error),
-    })
+    copies.into_iter().try_for_each(
+        |(container, copy)| match keys.remove_copy(container, copy) {
+            Ok(_) | Err(KeyError::NoContainer(_)) => Ok(()),
+            Err(error) => Err(error),
+        },
+    )
 }
 
 pub(super) fn announce(daemon: &Daemon, what: &str, key: &KeyInfo) {

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use keyns::engine::container::{ContainerId, ContainerKeyrings};
+use keyns::engine::mainline::keyring::lending::followed;
+use keyns::engine::mainline::keyring::store::now;
 use keyns::engine::mainline::keyring::{CopyState, Home, KeyError, SourceState, Tended};
 use keyns_sys::KeySerial;
 
@@ -39,15 +41,20 @@ impl KeyBook {
                 interval = INTERVAL;
                 continue;
             }
-            book.interval_ms.set(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
+            book.interval_ms
+                .set(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
             tokio::time::sleep(interval).await;
             if expiries.elapsed() >= EXPIRIES {
                 expiries = Instant::now();
-                book.follow_expiries(&daemon).await;
+                book.follow_expiries().await;
             }
             let granted: Vec<KeySerial> = {
                 let sources = book.sources.borrow();
-                sources.values().filter(|s| !s.grants.is_empty()).map(Source::serial).collect()
+                sources
+                    .values()
+                    .filter(|s| !s.grants.is_empty())
+                    .map(Source::serial)
+                    .collect()
             };
             let mut spent = Duration::ZERO;
             for slice in granted.chunks(SLICE) {
@@ -60,7 +67,11 @@ impl KeyBook {
 
     /// Brings the copies of these sources in order; the caller has the turn. Returns the time the
     /// key worker took.
-    pub(super) async fn look_after(&self, daemon: &Rc<Daemon>, serials: Vec<KeySerial>) -> Duration {
+    pub(super) async fn look_after(
+        &self,
+        daemon: &Rc<Daemon>,
+        serials: Vec<KeySerial>,
+    ) -> Duration {
         let mut jobs = Vec::new();
         for source in serials.iter().filter_map(|serial| self.source(*serial)) {
             let copies: Vec<_> = source
@@ -83,7 +94,9 @@ impl KeyBook {
                     let tended = keys.tend(key, copies);
                     if let Ok(tended) = &tended {
                         for (state, (plan, _)) in tended.copies.iter().zip(copies) {
-                            if let (CopyState::Renewed(_), Ok(now)) = (state, keys.keyrings(plan.container)) {
+                            if let (CopyState::Renewed(_), Ok(now)) =
+                                (state, keys.keyrings(plan.container))
+                            {
                                 keyrings.push((plan.container, now));
                             }
                         }
@@ -112,7 +125,9 @@ impl KeyBook {
 
     /// Writes down what became of one source.
     async fn note(&self, daemon: &Rc<Daemon>, serial: KeySerial, tended: Result<Tended, KeyError>) {
-        let Some(mut source) = self.source(serial) else { return };
+        let Some(mut source) = self.source(serial) else {
+            return;
+        };
         let tended = match tended {
             Ok(tended) => tended,
             Err(error) => {
@@ -121,7 +136,11 @@ impl KeyBook {
             }
         };
         if let SourceState::Gone(why) = tended.source {
-            tracing::info!(key = serial.raw(), why, "a granted key is gone, and its copies with it");
+            tracing::info!(
+                key = serial.raw(),
+                why,
+                "a granted key is gone, and its copies with it"
+            );
             self.sources.borrow_mut().remove(&serial);
             self.forget(serial);
             if source.key.home == Home::Lent
@@ -141,14 +160,20 @@ impl KeyBook {
                 CopyState::Updated => "copy-updated",
                 CopyState::Renewed(copy) => {
                     changed = true;
-                    for known in source.grants.iter_mut().filter(|g| g.container == grant.container) {
+                    for known in source
+                        .grants
+                        .iter_mut()
+                        .filter(|g| g.container == grant.container)
+                    {
                         known.copy = copy;
                     }
                     "copy-renewed"
                 }
                 CopyState::Ended => {
                     changed = true;
-                    source.grants.retain(|known| known.container != grant.container);
+                    source
+                        .grants
+                        .retain(|known| known.container != grant.container);
                     "key-ungranted"
                 }
                 CopyState::Failed(error) => {
@@ -160,7 +185,11 @@ impl KeyBook {
             happened.push((name, grant));
         }
         if changed && let Err(error) = self.settle(&source, "store what became of a grant").await {
-            tracing::warn!(key = serial.raw(), cause = error.cause.as_deref(), "{error}");
+            tracing::warn!(
+                key = serial.raw(),
+                cause = error.cause.as_deref(),
+                "{error}"
+            );
         }
         let info = key_info(daemon, &source);
         for (name, grant) in happened {
@@ -174,10 +203,16 @@ impl KeyBook {
 
     /// A container keyring that was rebuilt has another serial.
     pub(super) fn note_keyrings(&self, daemon: &Daemon, id: ContainerId, now: ContainerKeyrings) {
-        if daemon.containers.get(id).is_none_or(|record| record.keyrings == now) {
+        if daemon
+            .containers
+            .get(id)
+            .is_none_or(|record| record.keyrings == now)
+        {
             return;
         }
-        daemon.containers.change(id, |entry| entry.record.keyrings = now);
+        daemon
+            .containers
+            .change(id, |entry| entry.record.keyrings = now);
         if let Some(record) = daemon.containers.get(id)
             && let Err(error) = self.store.put("containers", &id.to_string(), &record)
         {
@@ -186,9 +221,14 @@ impl KeyBook {
     }
 
     /// Lets copies of lent keys expire with them: their owners may set time-outs at any time.
-    async fn follow_expiries(&self, daemon: &Rc<Daemon>) {
+    async fn follow_expiries(&self) {
         let _turn = self.turn.lock().await;
-        if !self.sources.borrow().values().any(|source| source.key.home == Home::Lent) {
+        if !self
+            .sources
+            .borrow()
+            .values()
+            .any(|source| source.key.home == Home::Lent)
+        {
             return;
         }
         let lent = match self.work(|keys| keys.lent()).await {
@@ -203,17 +243,14 @@ impl KeyBook {
         for key in lent {
             let serial = key.facts.serial;
             let mut sources = self.sources.borrow_mut();
-            let Some(source) = sources.get_mut(&serial) else { continue };
-            // The kernel tells hours and more rounded down, so the same end looks a little different
-            // each time; only what is later than that, or earlier, is a change.
-            let same = match (source.deadline, key.deadline) {
-                (Some(old), Some(new)) => old.abs_diff(new) <= 1,
-                (old, new) => old == new,
+            let Some(source) = sources.get_mut(&serial) else {
+                continue;
             };
-            if same {
+            let deadline = followed(source.deadline, key.deadline, now());
+            if source.deadline == deadline {
                 continue;
             }
-            source.deadline = key.deadline;
+            source.deadline = deadline;
             for grant in &source.grants {
                 changes.push((grant.container, grant.copy, source.deadline_of(grant)));
             }
@@ -221,7 +258,11 @@ impl KeyBook {
         }
         for serial in changed {
             if let Err(error) = self.persist(serial, "store when a lent key expires") {
-                tracing::warn!(key = serial.raw(), cause = error.cause.as_deref(), "{error}");
+                tracing::warn!(
+                    key = serial.raw(),
+                    cause = error.cause.as_deref(),
+                    "{error}"
+                );
             }
         }
         let applied = self
@@ -229,7 +270,10 @@ impl KeyBook {
                 for (container, copy, deadline) in changes {
                     match keys.set_copy_deadline(container, copy, deadline) {
                         // Looked after in a moment.
-                        Ok(()) | Err(KeyError::Gone { .. } | KeyError::Expired | KeyError::NoContainer(_)) => {}
+                        Ok(())
+                        | Err(
+                            KeyError::Gone { .. } | KeyError::Expired | KeyError::NoContainer(_),
+                        ) => {}
                         Err(error) => return Err(error),
                     }
                 }
@@ -239,6 +283,5 @@ impl KeyBook {
         if let Err(error) = applied {
             tracing::warn!(%error, "copies do not expire with their keys");
         }
-        tracing::trace!(containers = daemon.containers.living(), "expiries followed");
     }
 }

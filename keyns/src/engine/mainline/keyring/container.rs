@@ -53,7 +53,11 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeyError::Exists`] if it has keyrings already; [`KeyError::Quota`].
-    pub fn create_container(&mut self, id: ContainerId, owner: u32) -> Result<ContainerKeyrings, KeyError> {
+    pub fn create_container(
+        &mut self,
+        id: ContainerId,
+        owner: u32,
+    ) -> Result<ContainerKeyrings, KeyError> {
         if self.rings.contains_key(&id) {
             return Err(KeyError::Exists);
         }
@@ -61,7 +65,8 @@ impl Keys {
         let root = self.create(&name, self.registry, 0, masks::SLOT)?;
         let made = self.fill(id, root, owner);
         if made.is_err() {
-            key::unlink(root, self.registry).map_err(KeyError::of("remove a container's keyring"))?;
+            key::unlink(root, self.registry)
+                .map_err(KeyError::of("remove a container's keyring"))?;
         }
         let ring = made?;
         let keyrings = ring.keyrings();
@@ -76,7 +81,14 @@ impl Keys {
         drop(held);
         let sessions = self.create(&format!("sessions:{id}"), self.registry, 0, masks::CLOSED)?;
         let sessions = Sessions::new(sessions);
-        Ok(Ring { root, container, copies: BTreeSet::new(), store, sessions, owner })
+        Ok(Ring {
+            root,
+            container,
+            copies: BTreeSet::new(),
+            store,
+            sessions,
+            owner,
+        })
     }
 
     /// Finds the containers a former worker left in the registry.
@@ -85,13 +97,21 @@ impl Keys {
         let mut sessions: BTreeMap<ContainerId, KeySerial> = found
             .iter()
             .filter_map(|facts| {
-                let id = facts.description.to_str().ok()?.strip_prefix("sessions:")?.parse().ok()?;
+                let id = facts
+                    .description
+                    .to_str()
+                    .ok()?
+                    .strip_prefix("sessions:")?
+                    .parse()
+                    .ok()?;
                 Some((ContainerId(id), facts.serial))
             })
             .collect();
         let mut unfinished = Vec::new();
         for facts in found {
-            let Some((id, owner)) = parse(&facts) else { continue };
+            let Some((id, owner)) = parse(&facts) else {
+                continue;
+            };
             let ring = match sessions.remove(&id) {
                 Some(sessions) => learn(facts.serial, sessions, owner)
                     .map_err(KeyError::of("read a container's keyrings"))?,
@@ -166,7 +186,8 @@ impl Keys {
     pub fn container_keyring(&self, id: ContainerId) -> Result<KeyFacts, KeyError> {
         let ring = self.ring(id)?;
         let _acting = hold(ring.owner, &[])?;
-        KeyFacts::of(ring.container).map_err(KeyError::on(ring.container, "describe a container keyring"))
+        KeyFacts::of(ring.container)
+            .map_err(KeyError::on(ring.container, "describe a container keyring"))
     }
 
     /// Rebuilds the container keyring if a denizen invalidated it, and links the new one into every
@@ -188,7 +209,9 @@ impl Keys {
         let held = hold(0, &[root])?;
         let new = self.create(CONTAINER_KEYRING, root, owner, masks::CONTAINER)?;
         drop(held);
-        let Some(ring) = self.rings.get_mut(&id) else { return Ok(true) };
+        let Some(ring) = self.rings.get_mut(&id) else {
+            return Ok(true);
+        };
         ring.container = new;
         ring.copies.clear();
         ring.sessions.relink(new, owner, reserved(id));
@@ -213,17 +236,29 @@ fn learn(root: KeySerial, sessions: KeySerial, owner: u32) -> io::Result<Option<
         let mut found = children(root)?.into_iter();
         io::Result::Ok(found.find(|f| f.description.as_bytes() == name.as_bytes()))
     };
-    let Some(store) = named("store")? else { return Ok(None) };
+    let Some(store) = named("store")? else {
+        return Ok(None);
+    };
     // Only its owner may view the container keyring.
     let acting = ActingAs::owner(owner)?;
     let container = named(CONTAINER_KEYRING)?.filter(|facts| facts.uid == owner);
     let (container, copies) = match container {
-        Some(facts) => (facts.serial, key::read_keyring(facts.serial)?.into_iter().collect()),
+        Some(facts) => (
+            facts.serial,
+            key::read_keyring(facts.serial)?.into_iter().collect(),
+        ),
         None => (KeySerial::NONE, BTreeSet::new()),
     };
     drop((acting, grasp));
     let sessions = Sessions::learn(sessions)?;
-    Ok(Some(Ring { root, container, copies, store: store.serial, sessions, owner }))
+    Ok(Some(Ring {
+        root,
+        container,
+        copies,
+        store: store.serial,
+        sessions,
+        owner,
+    }))
 }
 
 /// `container:ID:OWNER`

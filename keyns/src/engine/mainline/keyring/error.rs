@@ -85,7 +85,10 @@ impl KeyError {
         let operation = operation.into();
         move |error| {
             if Errno::from_io_error(&error) == Some(Errno::DQUOT) {
-                Self::Quota { uid, usage: super::facts::quota_usage(uid) }
+                Self::Quota {
+                    uid,
+                    usage: super::facts::quota_usage(uid),
+                }
             } else {
                 Self::Engine(EngineError::system(operation)(error))
             }

@@ -60,8 +60,16 @@ impl KeyFacts {
 /// The line of `uid` in `/proc/key-users` in words: `200 of 200 keys, 4312 of 20000 bytes`.
 pub(super) fn quota_usage(uid: u32) -> Option<String> {
     let user = key_users::find(&fs::read_to_string("/proc/key-users").ok()?, uid)?;
-    let KeyUser { charged_keys, max_keys, charged_bytes, max_bytes, .. } = user;
-    Some(format!("{charged_keys} of {max_keys} keys, {charged_bytes} of {max_bytes} bytes"))
+    let KeyUser {
+        charged_keys,
+        max_keys,
+        charged_bytes,
+        max_bytes,
+        ..
+    } = user;
+    Some(format!(
+        "{charged_keys} of {max_keys} keys, {charged_bytes} of {max_bytes} bytes"
+    ))
 }
 
 /// What only `/proc/keys` says about a key.
@@ -85,7 +93,10 @@ fn merge(file: &[u8]) -> BTreeMap<KeySerial, Row> {
     let mut rows = BTreeMap::new();
     for line in proc_keys::lines(file) {
         let expires_in = line.expiry.at_least().map(|left| left.as_secs());
-        let row = Row { usage: line.usage, expires_in };
+        let row = Row {
+            usage: line.usage,
+            expires_in,
+        };
         rows.entry(line.serial)
             .and_modify(|known: &mut Row| {
                 known.usage = known.usage.max(row.usage);
@@ -113,7 +124,13 @@ mod tests {
             for file in [format!("{genuine}{forged}"), format!("{forged}{genuine}")] {
                 let rows = merge(file.as_bytes());
                 let row = rows.get(&KeySerial::new(7)).unwrap();
-                assert_eq!(*row, Row { usage: 2, expires_in: Some(300) });
+                assert_eq!(
+                    *row,
+                    Row {
+                        usage: 2,
+                        expires_in: Some(300)
+                    }
+                );
             }
         }
     }

@@ -28,8 +28,26 @@ pub(super) struct Drop {
 pub struct LentKey {
     /// What it is.
     pub facts: KeyFacts,
-    /// When it expires at the earliest; `/proc/keys` tells times of an hour and more in hours only.
+    /// When it expires at the earliest: `/proc/keys` tells times of an hour and more in hours only,
+    /// those of a day in days, and so on.
     pub deadline: Option<Deadline>,
+}
+
+/// A copy is prolonged when it would expire within so many seconds.
+const URGENT: u64 = 120;
+
+/// When a copy is to expire that now expires at `old`, if its source is seen to expire at `new` at
+/// the earliest. Never later than the source; later than before only when that is near.
+#[must_use]
+pub fn followed(old: Option<Deadline>, new: Option<Deadline>, at: Deadline) -> Option<Deadline> {
+    match (old, new) {
+        (Some(before), Some(earliest))
+            if before <= earliest && before > at.saturating_add(URGENT) =>
+        {
+            old
+        }
+        _ => new,
+    }
 }
 
 impl Keys {
@@ -60,12 +78,28 @@ impl Keys {
     /// # Errors
     /// [`KeyError::NotLendable`]: it does not lie there alone, it is a keyring, or its possessor may
     /// not view or link it.
-    pub fn take_lent(&mut self, drop_keyring: KeySerial, serial: KeySerial) -> Result<LentKey, KeyError> {
-        let refuse = |why: &str| KeyError::NotLendable { serial, why: why.into() };
-        let around = self.open_drops.get(&drop_keyring).ok_or_else(|| refuse("its drop keyring is closed"))?.slot;
+    pub fn take_lent(
+        &mut self,
+        drop_keyring: KeySerial,
+        serial: KeySerial,
+    ) -> Result<LentKey, KeyError> {
+        let refuse = |why: &str| KeyError::NotLendable {
+            serial,
+            why: why.into(),
+        };
+        let around = self
+            .open_drops
+            .get(&drop_keyring)
+            .ok_or_else(|| refuse("its drop keyring is closed"))?
+            .slot;
         let what = "take over a lent key";
-        let _held = hold(0, &[around])?;
-        let dropped = key::read_keyring(drop_keyring).map_err(KeyError::of("read a drop keyring"))?;
+        let _grasp = Grasp::of(&[around]).map_err(|error| match Errno::from_io_error(&error) {
+            // The kernel's look for cycles gave up in what was dropped.
+            Some(Errno::LOOP) => refuse("keyrings are not lent"),
+            _ => KeyError::of("take hold of a drop keyring")(error),
+        })?;
+        let dropped =
+            key::read_keyring(drop_keyring).map_err(KeyError::of("read a drop keyring"))?;
         if dropped != [serial] {
             return Err(refuse("it does not lie alone in the drop keyring"));
         }
@@ -118,7 +152,9 @@ impl Keys {
     /// # Errors
     /// The kernel's.
     pub fn close_drop(&mut self, drop_keyring: KeySerial) -> Result<(), KeyError> {
-        let Some(Drop { slot }) = self.open_drops.remove(&drop_keyring) else { return Ok(()) };
+        let Some(Drop { slot }) = self.open_drops.remove(&drop_keyring) else {
+            return Ok(());
+        };
         unless_dead(key::unlink(slot, self.drops)).map_err(KeyError::of("remove a drop keyring"))
     }
 
@@ -127,7 +163,9 @@ impl Keys {
     /// # Errors
     /// The kernel's.
     pub fn give_back(&mut self, serial: KeySerial) -> Result<bool, KeyError> {
-        let Some(slot) = self.slots.remove(&serial) else { return Ok(false) };
+        let Some(slot) = self.slots.remove(&serial) else {
+            return Ok(false);
+        };
         self.memory.forget(serial);
         unless_dead(key::unlink(slot, self.lent)).map_err(KeyError::of("give a lent key back"))?;
         Ok(true)
@@ -144,7 +182,8 @@ impl Keys {
         let at = now();
         let mut lent = Vec::new();
         for (serial, slot) in &self.slots {
-            let linked = key::read_keyring(*slot).map_err(KeyError::of("read the slot of a lent key"))?;
+            let linked =
+                key::read_keyring(*slot).map_err(KeyError::of("read the slot of a lent key"))?;
             if !linked.contains(serial) {
                 continue;
             }
@@ -173,15 +212,23 @@ impl Keys {
     /// Finds the slots a former worker left.
     pub(super) fn learn_lent(&mut self) -> Result<(), KeyError> {
         for facts in children(self.lent).map_err(KeyError::of("read the lent keys"))? {
-            let serial = facts.description.to_str().ok().and_then(|text| text.strip_prefix("lent:")?.parse().ok());
-            let Some(serial) = serial.map(KeySerial::new) else { continue };
+            let serial = facts
+                .description
+                .to_str()
+                .ok()
+                .and_then(|text| text.strip_prefix("lent:")?.parse().ok());
+            let Some(serial) = serial.map(KeySerial::new) else {
+                continue;
+            };
             let grasp = Grasp::of(&[facts.serial]).map_err(KeyError::of("hold a lent key"))?;
-            let alive = key::read_keyring(facts.serial).is_ok_and(|linked| linked.contains(&serial));
+            let alive =
+                key::read_keyring(facts.serial).is_ok_and(|linked| linked.contains(&serial));
             drop(grasp);
             if alive {
                 self.slots.insert(serial, facts.serial);
             } else {
-                unless_dead(key::unlink(facts.serial, self.lent)).map_err(KeyError::of("drop the slot of a dead key"))?;
+                unless_dead(key::unlink(facts.serial, self.lent))
+                    .map_err(KeyError::of("drop the slot of a dead key"))?;
             }
         }
         Ok(())
@@ -193,4 +240,38 @@ fn deadline_of(serial: KeySerial) -> std::io::Result<Option<Deadline>> {
     let at = now();
     let left = facts::rows()?.get(&serial).and_then(|row| row.expires_in);
     Ok(left.map(|left| at.saturating_add(left)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::followed;
+
+    #[test]
+    fn a_rounded_expiry_is_followed_without_outliving_the_source() {
+        // The source expires at 10,000; what is seen is rounded down to hours, minutes, seconds.
+        let seen = |at: u64| {
+            let left = 10_000 - at;
+            let unit = [3600, 60, 1]
+                .into_iter()
+                .find(|unit| left >= *unit)
+                .unwrap();
+            Some(at + left / unit * unit)
+        };
+        let mut deadline = seen(0);
+        for at in (0..9990).step_by(30) {
+            assert!(deadline.unwrap() > at, "the copy expired at {at}");
+            deadline = followed(deadline, seen(at), at);
+            assert!(deadline.unwrap() <= 10_000);
+        }
+        assert!(deadline.unwrap() > 9900);
+    }
+
+    #[test]
+    fn a_new_end_is_taken_over() {
+        assert_eq!(followed(None, Some(50), 0), Some(50));
+        assert_eq!(followed(Some(50), None, 0), None);
+        assert_eq!(followed(Some(9000), Some(50), 0), Some(50));
+        assert_eq!(followed(Some(100), Some(9000), 0), Some(9000));
+        assert_eq!(followed(Some(1000), Some(9000), 0), Some(1000));
+    }
 }

@@ -63,7 +63,9 @@ pub(super) fn in_network<R>(
     network: Option<BorrowedFd<'_>>,
     work: impl FnOnce() -> io::Result<R>,
 ) -> io::Result<R> {
-    let Some(network) = network else { return work() };
+    let Some(network) = network else {
+        return work();
+    };
     let home = std::fs::File::open("/proc/thread-self/ns/net")?;
     move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
     let result = work();

@@ -9,8 +9,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use keyns_sys::{KeySerial, key};
 use keyns_sys::secret::SecretBytes;
+use keyns_sys::{KeySerial, key};
 use rustix::io::Errno;
 
 use super::container::unless_dead;
@@ -75,7 +75,9 @@ impl Copying {
             b"rxrpc" | b"rxrpc_s" => Ok(Self::Replaced),
             b"encrypted" => Ok(Self::Loaded),
             b"dns_resolver" => Ok(Self::Terminated),
-            b"keyring" => Err(KeyError::NotCopyable("keyrings cannot be granted to containers".into())),
+            b"keyring" => Err(KeyError::NotCopyable(
+                "keyrings cannot be granted to containers".into(),
+            )),
             b"logon" | b"asymmetric" | b"ceph" | b"psk" => Err(KeyError::NotCopyable(format!(
                 "keys of type “{}” cannot be read, and keyns keeps no payloads",
                 type_.to_string_lossy()
@@ -127,11 +129,16 @@ impl Keys {
     }
 
     pub(super) fn read_source(&self, source: &KeyRef) -> Result<SecretBytes, KeyError> {
-        self.read(source).map_err(|error| match error.errno().map(Errno::from_raw_os_error) {
-            Some(Errno::OPNOTSUPP) => KeyError::NotCopyable("its payload cannot be read".into()),
-            Some(Errno::ACCESS) => KeyError::NotCopyable("its possessor may not search it".into()),
-            _ => error,
-        })
+        self.read(source)
+            .map_err(|error| match error.errno().map(Errno::from_raw_os_error) {
+                Some(Errno::OPNOTSUPP) => {
+                    KeyError::NotCopyable("its payload cannot be read".into())
+                }
+                Some(Errno::ACCESS) => {
+                    KeyError::NotCopyable("its possessor may not search it".into())
+                }
+                _ => error,
+            })
     }
 
     /// Makes the copy of a payload; the container keyring lives.
@@ -153,7 +160,10 @@ impl Keys {
         let _grasp = Grasp::of(&beside).map_err(KeyError::of(what))?;
         let _acting = ActingAs::owner(owner).map_err(KeyError::of(what))?;
         let (type_, description) = (&source.facts.type_, &source.facts.description);
-        let network = plan.network.as_ref().filter(|_| CopyPlan::needs_network(type_));
+        let network = plan
+            .network
+            .as_ref()
+            .filter(|_| CopyPlan::needs_network(type_));
         let encoded = copying.encode(payload);
         let serial = in_network(network.map(|fd| fd.as_fd()), || {
             key::add_key(type_, description, encoded.as_slice(), KeySerial::THREAD)
@@ -179,7 +189,11 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeyError::NoContainer`]; the kernel's.
-    pub fn remove_copy(&mut self, container: ContainerId, serial: KeySerial) -> Result<bool, KeyError> {
+    pub fn remove_copy(
+        &mut self,
+        container: ContainerId,
+        serial: KeySerial,
+    ) -> Result<bool, KeyError> {
         let alive = self.copy_lives(container, serial, None)?;
         if alive {
             let _acting = hold(self.ring(container)?.owner, &[])?;
@@ -202,7 +216,10 @@ impl Keys {
         deadline: Option<Deadline>,
     ) -> Result<(), KeyError> {
         if !self.copy_lives(container, serial, None)? {
-            return Err(KeyError::Gone { serial, why: "it was invalidated or has expired" });
+            return Err(KeyError::Gone {
+                serial,
+                why: "it was invalidated or has expired",
+            });
         }
         let _acting = hold(self.ring(container)?.owner, &[])?;
         set_deadline(serial, deadline)

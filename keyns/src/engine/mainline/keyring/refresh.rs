@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use keyns_sys::{KeySerial, key};
 use keyns_sys::secret::SecretBytes;
+use keyns_sys::{KeySerial, key};
 
 use super::error::KeyError;
 use super::projection::{CopyPlan, Copying};
@@ -20,7 +20,8 @@ pub(super) struct PayloadMemory {
 
 impl PayloadMemory {
     pub(super) fn remember(&mut self, source: KeySerial, payload: &SecretBytes) {
-        self.seen.insert(source, self.hasher.hash_one(payload.as_slice()));
+        self.seen
+            .insert(source, self.hasher.hash_one(payload.as_slice()));
     }
 
     pub(super) fn forget(&mut self, source: KeySerial) {
@@ -72,11 +73,19 @@ impl Keys {
     ///
     /// # Errors
     /// The source could not be looked at for a reason that says nothing about it.
-    pub fn tend(&mut self, source: &KeyRef, copies: &[(CopyPlan, KeySerial)]) -> Result<Tended, KeyError> {
+    pub fn tend(
+        &mut self,
+        source: &KeyRef,
+        copies: &[(CopyPlan, KeySerial)],
+    ) -> Result<Tended, KeyError> {
         let payload = match self.read_source(source) {
             Ok(payload) => payload,
             // Whoever took the right to read it away wants no more copies either.
-            Err(error @ (KeyError::Gone { .. } | KeyError::NotCopyable(_) | KeyError::NoContainer(_))) => {
+            Err(
+                error @ (KeyError::Gone { .. }
+                | KeyError::NotCopyable(_)
+                | KeyError::NoContainer(_)),
+            ) => {
                 self.memory.forget(source.facts.serial);
                 for (plan, serial) in copies {
                     match self.remove_copy(plan.container, *serial) {
@@ -85,7 +94,10 @@ impl Keys {
                     }
                 }
                 let ended = copies.iter().map(|_| CopyState::Ended).collect();
-                return Ok(Tended { source: SourceState::Gone(error.to_string()), copies: ended });
+                return Ok(Tended {
+                    source: SourceState::Gone(error.to_string()),
+                    copies: ended,
+                });
             }
             Err(error) => return Err(error),
         };
@@ -93,7 +105,9 @@ impl Keys {
         let mut complete = true;
         let mut states = Vec::with_capacity(copies.len());
         for (plan, serial) in copies {
-            let state = self.tend_copy(source, &payload, changed, plan, *serial).unwrap_or_else(CopyState::Failed);
+            let state = self
+                .tend_copy(source, &payload, changed, plan, *serial)
+                .unwrap_or_else(CopyState::Failed);
             complete &= !matches!(state, CopyState::Failed(_));
             states.push(state);
         }
@@ -102,7 +116,10 @@ impl Keys {
         } else {
             self.memory.forget(source.facts.serial);
         }
-        Ok(Tended { source: SourceState::Alive, copies: states })
+        Ok(Tended {
+            source: SourceState::Alive,
+            copies: states,
+        })
     }
 
     fn tend_copy(

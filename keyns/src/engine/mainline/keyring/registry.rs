@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use keyns_sys::{KeySerial, key};
-use rustix::thread::set_thread_res_uid;
 use rustix::process::{Uid, getuid};
+use rustix::thread::set_thread_res_uid;
 
 use super::container::Ring;
 use super::error::KeyError;
@@ -43,7 +43,8 @@ impl Keys {
     /// Finds or creates this instance's registry in the service uid's keyring and learns what it
     /// holds. The calling thread gets a session keyring of its own, which stays empty.
     pub(super) fn start(shelter: Shelter, options: WorkerOptions) -> Result<Self, KeyError> {
-        key::join_session_keyring(None).map_err(KeyError::of("join a session keyring of its own"))?;
+        key::join_session_keyring(None)
+            .map_err(KeyError::of("join a session keyring of its own"))?;
         // The thread keyring too, while it is uid 0 whom it is charged to.
         key::clear(KeySerial::THREAD).map_err(KeyError::of("make a thread keyring"))?;
         let none = KeySerial::NONE;
@@ -95,8 +96,9 @@ impl Keys {
         description: &str,
         mask: u32,
     ) -> Result<KeySerial, KeyError> {
-        let found = children(parent)
-            .map_err(KeyError::of(format!("read the keyring that holds “{description}”")))?;
+        let found = children(parent).map_err(KeyError::of(format!(
+            "read the keyring that holds “{description}”"
+        )))?;
         match named(found, description) {
             Some(facts) => Ok(facts.serial),
             None => self.create(description, parent, 0, mask),
@@ -116,7 +118,10 @@ impl Keys {
         let newborn = self.shelter.create(description)?;
         let adopted = adopt(newborn, parent, owner, mask);
         self.shelter.release()?;
-        adopted.map_err(KeyError::charging(owner, format!("set up the keyring “{description}”")))?;
+        adopted.map_err(KeyError::charging(
+            owner,
+            format!("set up the keyring “{description}”"),
+        ))?;
         Ok(newborn)
     }
 
@@ -168,7 +173,9 @@ impl Keys {
 /// The keyring of uid 0 with that description.
 fn named(found: Vec<KeyFacts>, description: &str) -> Option<KeyFacts> {
     found.into_iter().find(|facts| {
-        facts.is_keyring() && facts.uid == 0 && facts.description.as_bytes() == description.as_bytes()
+        facts.is_keyring()
+            && facts.uid == 0
+            && facts.description.as_bytes() == description.as_bytes()
     })
 }
 
@@ -176,7 +183,10 @@ fn named(found: Vec<KeyFacts>, description: &str) -> Option<KeyFacts> {
 pub(super) fn children(parent: KeySerial) -> io::Result<Vec<KeyFacts>> {
     let serials = key::read_keyring(parent)?;
     // A key that died since, or one that nobody lets us view, is none of ours.
-    Ok(serials.into_iter().filter_map(|serial| KeyFacts::of(serial).ok()).collect())
+    Ok(serials
+        .into_iter()
+        .filter_map(|serial| KeyFacts::of(serial).ok())
+        .collect())
 }
 
 fn adopt(newborn: KeySerial, parent: KeySerial, owner: u32, mask: u32) -> io::Result<()> {

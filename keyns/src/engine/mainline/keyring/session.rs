@@ -50,15 +50,18 @@ impl SessionPlan {
     /// # Errors
     /// The step that failed.
     pub fn take_up(&self) -> Result<(), Failure> {
-        let session = key::join_session_keyring(None).map_err(Failure::of("make a session keyring"))?;
+        let session =
+            key::join_session_keyring(None).map_err(Failure::of("make a session keyring"))?;
         // Only its owner may link the container keyring.
         let what = "link the container keyring";
         set_fsuid(self.container_owner).map_err(Failure::of(what))?;
         let linked = key::link(KeySerial::new(self.container), KeySerial::SESSION);
         set_fsuid(0).map_err(Failure::of("become uid 0 again"))?;
         linked.map_err(Failure::of(what))?;
-        key::link(session, KeySerial::new(self.slot)).map_err(Failure::of("register the session keyring"))?;
-        key::set_perm(session, masks::SESSION).map_err(Failure::of("set the session keyring's mask"))?;
+        key::link(session, KeySerial::new(self.slot))
+            .map_err(Failure::of("register the session keyring"))?;
+        key::set_perm(session, masks::SESSION)
+            .map_err(Failure::of("set the session keyring's mask"))?;
         key::chown(session, Some(self.uid), Some(self.group))
             .map_err(Failure::of("give the session keyring to the process"))
     }
@@ -82,14 +85,24 @@ struct Slot {
 
 impl Sessions {
     pub(super) fn new(keyring: KeySerial) -> Self {
-        Self { keyring, slots: Vec::new(), prune_at: QUIET }
+        Self {
+            keyring,
+            slots: Vec::new(),
+            prune_at: QUIET,
+        }
     }
 
     /// Finds the slots a former worker left.
     pub(super) fn learn(keyring: KeySerial) -> io::Result<Self> {
-        let slot = |facts: KeyFacts| Slot { serial: facts.serial, since: Instant::now() };
+        let slot = |facts: KeyFacts| Slot {
+            serial: facts.serial,
+            since: Instant::now(),
+        };
         let slots = children(keyring)?.into_iter().map(slot).collect();
-        Ok(Self { slots, ..Self::new(keyring) })
+        Ok(Self {
+            slots,
+            ..Self::new(keyring)
+        })
     }
 
     /// Lets go of session keyrings that nothing but our link keeps: they count for the quota of
@@ -124,7 +137,9 @@ impl Sessions {
     pub(super) fn relink(&self, container: KeySerial, owner: u32, group: u32) {
         for slot in &self.slots {
             let sessions = key::read_keyring(slot.serial).unwrap_or_default();
-            let Ok(_acting) = ActingAs::member(owner, group) else { return };
+            let Ok(_acting) = ActingAs::member(owner, group) else {
+                return;
+            };
             for session in sessions {
                 // A denizen may have made its session unwritable: its own loss.
                 let _ = key::link(container, session);
@@ -143,7 +158,9 @@ impl Keys {
         self.heal(id)?;
         let group = reserved(id);
         let ring = self.rings.get_mut(&id).ok_or(KeyError::NoContainer(id.0))?;
-        ring.sessions.prune(group).map_err(KeyError::of("look for ended sessions"))?;
+        ring.sessions
+            .prune(group)
+            .map_err(KeyError::of("look for ended sessions"))?;
         let (container, container_owner) = (ring.container.raw(), ring.owner);
         let keyring = ring.sessions.keyring;
         // One slot each: a keyring holds one key of each description, and every anonymous session
@@ -151,8 +168,17 @@ impl Keys {
         let name = self.unique("session");
         let slot = self.create(&name, keyring, 0, masks::SESSION_SLOT)?;
         if let Some(ring) = self.rings.get_mut(&id) {
-            ring.sessions.slots.push(Slot { serial: slot, since: Instant::now() });
+            ring.sessions.slots.push(Slot {
+                serial: slot,
+                since: Instant::now(),
+            });
         }
-        Ok(SessionPlan { container, container_owner, slot: slot.raw(), uid, group })
+        Ok(SessionPlan {
+            container,
+            container_owner,
+            slot: slot.raw(),
+            uid,
+            group,
+        })
     }
 }

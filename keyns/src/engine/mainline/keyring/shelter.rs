@@ -11,8 +11,8 @@ use std::os::fd::AsFd;
 use std::process::Child;
 use std::time::Duration;
 
-use keyns_sys::{KeySerial, key};
 use keyns_sys::process::{SingleThreaded, close_all_but, take_inherited};
+use keyns_sys::{KeySerial, key};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,10 @@ pub(super) struct Shelter {
 
 impl Shelter {
     pub(super) fn new(program: SealedProgram) -> Self {
-        Self { program, running: None }
+        Self {
+            program,
+            running: None,
+        }
     }
 
     /// A new keyring, linked only in the shelter's process keyring until [`Self::release`].
@@ -78,7 +81,9 @@ impl Shelter {
         };
         let (channel, _) = match &mut self.running {
             Some(running) => running,
-            none => none.insert(start(&self.program).map_err(EngineError::system("start the name shelter"))?),
+            none => none.insert(
+                start(&self.program).map_err(EngineError::system("start the name shelter"))?,
+            ),
         };
         match channel.call::<_, Answer>(request, &[]) {
             Ok((answer, _)) => Ok(answer?),
@@ -145,7 +150,8 @@ pub fn serve() -> Result<(), Failure> {
 
 fn create(description: String) -> Answer {
     release()?;
-    let description = CString::new(description).map_err(|_| Failure::because("create a keyring with NUL in its name"))?;
+    let description = CString::new(description)
+        .map_err(|_| Failure::because("create a keyring with NUL in its name"))?;
     let serial = key::add_key(c"keyring", &description, &[], KeySerial::PROCESS)
         .map_err(Failure::of("create a keyring"))?;
     key::set_perm(serial, NEWBORN).map_err(Failure::of("set a new keyring's mask"))?;

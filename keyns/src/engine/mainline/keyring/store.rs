@@ -1,18 +1,19 @@
 //! Keys the daemon holds: those of the containers' stores and those lent to it.
 
 use std::ffi::CStr;
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keyns_sys::{KeySerial, key};
 use keyns_sys::secret::SecretBytes;
+use keyns_sys::{KeySerial, key};
 use rustix::io::Errno;
 
 use super::container::unless_dead;
-use super::error::KeyError;
+use super::error::{KeyError, death};
 use super::facts::KeyFacts;
+use super::masks;
 use super::possession::Grasp;
 use super::registry::{Keys, children, hold};
-use super::masks;
 use crate::engine::container::ContainerId;
 use crate::engine::error::EngineError;
 
@@ -42,7 +43,9 @@ pub type Deadline = u64;
 /// Seconds since the epoch.
 #[must_use]
 pub fn now() -> Deadline {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 impl Keys {
@@ -71,10 +74,18 @@ impl Keys {
             .map_err(KeyError::charging(0, what))?;
         key::set_perm(scratch, masks::STORE).map_err(KeyError::of(what))?;
         set_deadline(scratch, deadline)?;
-        match key::move_key(scratch, KeySerial::THREAD, store, key::MOVE_EXCL) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => Err(KeyError::Exists),
-            other => other.map_err(KeyError::charging(0, what)),
-        }?;
+        let put = || key::move_key(scratch, KeySerial::THREAD, store, key::MOVE_EXCL);
+        let exists = |error: &io::Error| Errno::from_io_error(error) == Some(Errno::EXIST);
+        let mut put_in = put();
+        if put_in.as_ref().is_err_and(exists) {
+            // Perhaps an expired key of that name, which the kernel keeps for minutes.
+            unlink_dead(store).map_err(KeyError::of(what))?;
+            put_in = put();
+        }
+        match put_in {
+            Err(error) if exists(&error) => return Err(KeyError::Exists),
+            other => other.map_err(KeyError::charging(0, what))?,
+        }
         KeyFacts::of(scratch).map_err(KeyError::on(scratch, what))
     }
 
@@ -141,7 +152,12 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeyError::Exists`] unless `replace`; [`KeyError::Gone`]; [`KeyError::NoContainer`].
-    pub fn move_to(&mut self, key: &KeyRef, to: ContainerId, replace: bool) -> Result<KeyFacts, KeyError> {
+    pub fn move_to(
+        &mut self,
+        key: &KeyRef,
+        to: ContainerId,
+        replace: bool,
+    ) -> Result<KeyFacts, KeyError> {
         let Home::Store(from) = key.home else {
             return Err(KeyError::NotLendable {
                 serial: key.facts.serial,
@@ -159,7 +175,9 @@ impl Keys {
         key::link(to, KeySerial::THREAD).map_err(KeyError::of(what))?;
         let flags = if replace { 0 } else { key::MOVE_EXCL };
         match key::move_key(facts.serial, KeySerial::THREAD, to, flags) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => Err(KeyError::Exists),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {
+                Err(KeyError::Exists)
+            }
             other => other.map_err(KeyError::on(facts.serial, what)),
         }?;
         drop(grasp);
@@ -177,7 +195,9 @@ impl Keys {
         let gone = |why| KeyError::Gone { serial, why };
         let home = match key.home {
             Home::Store(id) => self.ring(id)?.store,
-            Home::Lent => self.lent_slot(serial).ok_or_else(|| gone("it is not lent any more"))?,
+            Home::Lent => self
+                .lent_slot(serial)
+                .ok_or_else(|| gone("it is not lent any more"))?,
         };
         let held = hold(0, &[home])?;
         let linked = key::read_keyring(home).map_err(KeyError::of("read the keyring of a key"))?;
@@ -192,7 +212,20 @@ impl Keys {
     }
 }
 
-fn hold_store(keys: &Keys, id: ContainerId) -> Result<(Grasp, super::possession::ActingAs), KeyError> {
+/// Unlinks the dead keys of a possessed store.
+fn unlink_dead(store: KeySerial) -> io::Result<()> {
+    for serial in key::read_keyring(store)? {
+        if KeyFacts::of(serial).is_err_and(|error| death(&error).is_some()) {
+            unless_dead(key::unlink(serial, store))?;
+        }
+    }
+    Ok(())
+}
+
+fn hold_store(
+    keys: &Keys,
+    id: ContainerId,
+) -> Result<(Grasp, super::possession::ActingAs), KeyError> {
     hold(0, &[keys.ring(id)?.store])
 }
 

@@ -26,7 +26,11 @@ impl WorkerOptions {
     /// The usual service uid.
     #[must_use]
     pub fn new(instance: impl Into<String>, lock: impl Into<PathBuf>) -> Self {
-        Self { instance: instance.into(), service_uid: SERVICE_UID, lock: lock.into() }
+        Self {
+            instance: instance.into(),
+            service_uid: SERVICE_UID,
+            lock: lock.into(),
+        }
     }
 }
 
@@ -52,7 +56,10 @@ impl KeyWorker {
             .name("keys".into())
             .spawn(move || run(Shelter::new(shelter), options, &ready, &queue))
             .map_err(KeyError::of("start the key worker's thread"))?;
-        let worker = Self { jobs: Some(jobs), thread: Some(thread) };
+        let worker = Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        };
         started.recv().map_err(|_| stopped())??;
         Ok(worker)
     }

@@ -1,0 +1,746 @@
+//! `org.keyns.Keys` against a daemon of its own: what is granted is what the kernel has, what is
+//! refused changes nothing, and what ends is gone.
+
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+
+use keyns_interfaces::containers::{Create, GetKeyring, Kill, Namespace, Root};
+use keyns_interfaces::event::Event;
+use keyns_interfaces::keys::{
+    Add, Describe, Drop, GetAcl, GrantTo, Granted, Invalidate, KeyInfo, Lend, List, Move, Read,
+    Subscribe, Ungrant, Update,
+};
+use keyns_interfaces::manager::GetStatus;
+use keyns_interfaces::{
+    ByteText, Client, ClientError, Error, ErrorKind, Method, Payload, Subscription,
+};
+use keyns_sys::{KeySerial, key};
+use keyns_tests::instance::Instance;
+use tokio::runtime::Runtime;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    instance: Instance,
+    runtime: Runtime,
+}
+
+impl World {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            instance: Instance::start("keys"),
+            runtime,
+        }
+    }
+
+    fn connect(&self) -> Client {
+        let connect = Client::connect(self.instance.socket());
+        self.runtime
+            .block_on(connect)
+            .unwrap()
+            .with_timeout(PATIENCE)
+    }
+
+    fn on<M: Method>(&self, client: &mut Client, call: &M) -> Result<M::Reply, Error> {
+        match self.runtime.block_on(client.call(call, Vec::new())) {
+            Ok((reply, _)) => Ok(reply),
+            Err(ClientError::Refused(error)) => Err(error),
+            Err(other) => panic!("{}: {other}\n{}", M::NAME, self.instance.log()),
+        }
+    }
+
+    fn call<M: Method>(&self, call: &M) -> Result<M::Reply, Error> {
+        self.on(&mut self.connect(), call)
+    }
+
+    #[track_caller]
+    fn ok<M: Method>(&self, call: &M) -> M::Reply {
+        self.call(call)
+            .unwrap_or_else(|error| panic!("{error:?}\n{}", self.instance.log()))
+    }
+
+    #[track_caller]
+    fn refused<M: Method>(&self, call: &M, kind: ErrorKind) -> Error {
+        let error = self.call(call).unwrap_err();
+        assert_eq!(error.kind, kind, "{error:?}");
+        error
+    }
+
+    fn container(&self, name: &str) {
+        let create = Create {
+            name: name.into(),
+            namespaces: vec![Namespace::User, Namespace::Pid, Namespace::Mount],
+            root: Root::Empty,
+            kill_on_close: false,
+        };
+        self.ok(&create);
+    }
+
+    fn copies(&self, container: &str) -> Vec<KeyInfo> {
+        self.ok(&GetKeyring {
+            container: container.into(),
+        })
+        .keys
+    }
+
+    fn subscribe(&self) -> Subscription<Subscribe> {
+        let subscribe = self.connect().subscribe(&Subscribe {});
+        self.runtime.block_on(subscribe).unwrap()
+    }
+
+    /// The next event that is not about a copy being brought up to date.
+    fn next(&self, events: &mut Subscription<Subscribe>) -> Event {
+        loop {
+            let next = async { tokio::time::timeout(PATIENCE, events.next()).await };
+            let event = self.runtime.block_on(next).unwrap().unwrap().unwrap();
+            if !event.event.starts_with("copy-") {
+                return event;
+            }
+        }
+    }
+
+    fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        self.instance.until(what, holds);
+    }
+}
+
+fn add(container: &str, description: &str, payload: &str) -> Add {
+    Add {
+        container: container.into(),
+        type_: "user".into(),
+        description: ByteText::from(description.as_bytes()),
+        payload: Payload::new(payload.as_bytes().to_vec()),
+        timeout: None,
+    }
+}
+
+/// A grant that this kernel can express.
+fn grant(key: &str, container: &str) -> GrantTo {
+    GrantTo {
+        accept_implied: words(&["read", "inval"]),
+        ..bare(key, container, &["search"])
+    }
+}
+
+fn bare(key: &str, container: &str, rights: &[&str]) -> GrantTo {
+    GrantTo {
+        key: ByteText::from(key.as_bytes()),
+        container: container.into(),
+        rights: words(rights),
+        accept_implied: Vec::new(),
+        duration: None,
+        dry_run: false,
+    }
+}
+
+fn ungrant(key: &str, container: &str) -> Ungrant {
+    Ungrant {
+        key: ByteText::from(key.as_bytes()),
+        container: container.into(),
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn text(key: &str) -> ByteText {
+    ByteText::from(key.as_bytes())
+}
+
+/// The kernel's own answer: uid 0 owns copies of containers with a user namespace.
+fn in_kernel(serial: i32) -> Option<Vec<u8>> {
+    key::read(KeySerial::new(serial)).ok()
+}
+
+fn mask_in_kernel(serial: i32) -> u32 {
+    let text = key::describe(KeySerial::new(serial)).unwrap();
+    keyns::description::KeyDescription::parse(&text)
+        .unwrap()
+        .mask
+        .raw()
+}
+
+#[test]
+fn a_grant_is_refused_until_what_it_implies_is_accepted() {
+    let world = World::start();
+    world.container("web");
+    world.ok(&add("web", "k", "secret"));
+    let error = world.refused(
+        &bare("web/user:k", "web", &["search"]),
+        ErrorKind::ImpliedRights,
+    );
+    assert_eq!(error.rights, ["read", "inval"]);
+    assert!(
+        error
+            .hint
+            .as_ref()
+            .unwrap()
+            .contains("--accept-implied read,inval"),
+        "{error:?}"
+    );
+    assert!(
+        error.message.contains("web/user:k") && error.message.contains("container “web”"),
+        "{error:?}"
+    );
+    let half = GrantTo {
+        accept_implied: words(&["read"]),
+        ..bare("web/user:k", "web", &["search"])
+    };
+    assert_eq!(
+        world.refused(&half, ErrorKind::ImpliedRights).rights,
+        ["inval"]
+    );
+    for impossible in ["setsec", "clear", "join"] {
+        let all = [
+            "view", "read", "write", "search", "link", "inval", "revoke", "clear", "join",
+        ];
+        let call = GrantTo {
+            accept_implied: words(&all),
+            ..bare("web/user:k", "web", &[impossible])
+        };
+        let error = world.refused(&call, ErrorKind::NotEnforceable);
+        assert_eq!(error.rights, [impossible]);
+    }
+    let dry = GrantTo {
+        dry_run: true,
+        ..grant("web/user:k", "web")
+    };
+    let would = world.ok(&dry);
+    assert!(
+        !would.applied && would.grant.copy.is_none() && would.grant.mask == 0x083f_0000,
+        "{would:?}"
+    );
+    assert!(world.copies("web").is_empty(), "something was granted");
+    assert!(world.ok(&List::default()).keys[0].grants.is_empty());
+    assert_eq!(world.ok(&GetStatus {}).poll_interval_ms, 0);
+
+    let Granted {
+        grant: given,
+        applied,
+        ..
+    } = world.ok(&grant("web/user:k", "web"));
+    assert!(applied);
+    assert_eq!(
+        (given.requested, given.implied),
+        (words(&["search"]), words(&["read", "inval"]))
+    );
+    assert_eq!(given.kernel, ["read", "search", "inval"]);
+    let copy = given.copy.unwrap();
+    assert_eq!(
+        (mask_in_kernel(copy), given.mask),
+        (0x083f_0000, 0x083f_0000)
+    );
+    assert_eq!(in_kernel(copy).unwrap(), b"secret");
+    world.instance.stop();
+}
+
+#[test]
+fn a_grant_is_replaced_shown_and_taken_back() {
+    let world = World::start();
+    world.container("web");
+    world.container("db");
+    let source = world.ok(&add("web", "k", "secret")).key;
+    let first = world.ok(&grant("web/user:k", "db")).grant.copy.unwrap();
+    let wider = GrantTo {
+        rights: words(&["search", "view"]),
+        ..grant("web/user:k", "db")
+    };
+    let second = world.ok(&wider).grant;
+    assert_eq!(mask_in_kernel(second.copy.unwrap()), 0x093f_0000);
+    assert_eq!(in_kernel(first), None);
+    let copies = world.copies("db");
+    assert_eq!(copies.len(), 1);
+    assert_eq!(
+        (copies[0].serial, copies[0].origin.as_str()),
+        (second.copy.unwrap(), "copy")
+    );
+    // By the name of its copy in the other container, by either serial, the key is the same.
+    for name in [
+        "db/user:k".to_owned(),
+        format!("db/{}", copies[0].serial),
+        source.serial.to_string(),
+    ] {
+        assert_eq!(
+            world.ok(&Describe { key: text(&name) }).key.serial,
+            source.serial,
+            "{name}"
+        );
+    }
+    let acl = world.ok(&GetAcl {
+        key: text("web/user:k"),
+    });
+    assert!(!acl.lent);
+    let subjects: Vec<_> = acl
+        .entries
+        .iter()
+        .map(|e| (e.subject.as_str(), e.enforcer.as_str()))
+        .collect();
+    assert!(
+        subjects.contains(&("container:db", "kernel"))
+            && subjects.contains(&("possessor", "kernel")),
+        "{subjects:?}"
+    );
+    // Another key of that name would push the copy out.
+    world.ok(&add("db", "k", "other"));
+    world.refused(
+        &grant(
+            &world
+                .ok(&List {
+                    container: Some("db".into()),
+                })
+                .keys[0]
+                .serial
+                .to_string(),
+            "db",
+        ),
+        ErrorKind::AlreadyExists,
+    );
+
+    let done = world.ok(&ungrant("web/user:k", "db"));
+    assert!(
+        done.copy_removed && !done.given_back && !done.note.is_empty(),
+        "{done:?}"
+    );
+    assert_eq!(in_kernel(second.copy.unwrap()), None);
+    assert!(world.copies("db").is_empty());
+    world.refused(&ungrant("web/user:k", "db"), ErrorKind::NoSuchKey);
+    world.until("nothing is polled any more", || {
+        world.ok(&GetStatus {}).poll_interval_ms == 0
+    });
+    world.instance.stop();
+}
+
+#[test]
+fn copies_are_updated_at_once_and_come_back_within_a_poll() {
+    let world = World::start();
+    world.container("web");
+    world.ok(&add("web", "k", "one"));
+    let copy = world.ok(&grant("web/user:k", "web")).grant.copy.unwrap();
+    assert_eq!(world.ok(&GetStatus {}).poll_interval_ms, 1000);
+    world.ok(&Update {
+        key: text("web/user:k"),
+        payload: Payload::new(b"two".to_vec()),
+    });
+    assert_eq!(in_kernel(copy).unwrap(), b"two");
+    assert_eq!(
+        world
+            .ok(&Read {
+                key: text("web/user:k")
+            })
+            .payload
+            .bytes(),
+        b"two"
+    );
+
+    key::invalidate(KeySerial::new(copy)).unwrap();
+    let begun = Instant::now();
+    world.until("the copy is back", || {
+        world
+            .copies("web")
+            .first()
+            .is_some_and(|k| k.serial != copy)
+    });
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    let renewed = world.copies("web").remove(0);
+    assert_eq!(in_kernel(renewed.serial).unwrap(), b"two");
+    assert_eq!(renewed.grants[0].copy, Some(renewed.serial));
+
+    let keyring = world
+        .ok(&GetKeyring {
+            container: "web".into(),
+        })
+        .keyring
+        .serial;
+    key::invalidate(KeySerial::new(keyring)).unwrap();
+    world.until("the keyring is back", || {
+        world
+            .call(&GetKeyring {
+                container: "web".into(),
+            })
+            .is_ok_and(|now| now.keyring.serial != keyring && now.keys.len() == 1)
+    });
+    world.instance.stop();
+}
+
+#[test]
+fn a_key_of_the_callers_is_lent_followed_and_given_back() {
+    let world = World::start();
+    world.container("web");
+    let name = CString::new(format!("lent-{}", world.instance.name)).unwrap();
+    let own = key::add_key(c"user", &name, b"mine", KeySerial::THREAD).unwrap();
+    let serial = own.raw().to_string();
+    world.refused(&grant(&serial, "web"), ErrorKind::NoSuchKey);
+    let mut client = world.connect();
+    let Drop { keyring } = world.on(&mut client, &Lend {}).unwrap();
+    let Drop { keyring: same } = world.on(&mut client, &Lend {}).unwrap();
+    assert_eq!(keyring, same);
+    key::link(own, KeySerial::new(keyring)).unwrap();
+    // Another connection has nothing of it.
+    world.refused(&grant(&serial, "web"), ErrorKind::NoSuchKey);
+    // Rights are judged before the key is taken, and a dry run gives it back.
+    let refused = world
+        .on(&mut client, &bare(&serial, "web", &["search"]))
+        .unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::ImpliedRights);
+    let granted = world.on(&mut client, &grant(&serial, "web")).unwrap();
+    assert_eq!(
+        (granted.key.origin.as_str(), granted.key.serial),
+        ("lent", own.raw())
+    );
+    drop(client);
+    let copy = granted.grant.copy.unwrap();
+    assert_eq!(in_kernel(copy).unwrap(), b"mine");
+    assert!(world.ok(&GetAcl { key: text(&serial) }).lent);
+    world.until("its drop keyring ends with the connection", || {
+        key::link(own, KeySerial::new(keyring)).is_err()
+    });
+    key::update(own, b"changed").unwrap();
+    world.until("the copy follows", || {
+        in_kernel(copy).is_some_and(|now| now == b"changed")
+    });
+    // What is its owner's stays its owner's.
+    for error in [
+        world.refused(&Read { key: text(&serial) }, ErrorKind::InvalidArgument),
+        world.refused(
+            &Invalidate { key: text(&serial) },
+            ErrorKind::InvalidArgument,
+        ),
+        world.refused(
+            &Move {
+                key: text(&serial),
+                to: "web".into(),
+                replace: true,
+            },
+            ErrorKind::InvalidArgument,
+        ),
+    ] {
+        assert!(error.cause.is_some() && error.hint.is_some(), "{error:?}");
+    }
+    let done = world.ok(&ungrant(&serial, "web"));
+    assert!(done.copy_removed && done.given_back, "{done:?}");
+    assert!(world.ok(&List::default()).keys.is_empty());
+    assert_eq!(key::read(own).unwrap(), b"changed");
+
+    // A key whose owner ends it takes the copy along.
+    let mut client = world.connect();
+    let Drop { keyring } = world.on(&mut client, &Lend {}).unwrap();
+    key::link(own, KeySerial::new(keyring)).unwrap();
+    world.on(&mut client, &grant(&serial, "web")).unwrap();
+    key::revoke(own).unwrap();
+    world.until("the copy is gone", || world.copies("web").is_empty());
+    assert!(world.ok(&List::default()).keys.is_empty());
+    key::unlink(own, KeySerial::THREAD).unwrap();
+    world.instance.stop();
+}
+
+#[test]
+fn grants_end_by_themselves_with_their_time_or_their_container() {
+    let world = World::start();
+    world.container("web");
+    world.container("db");
+    world.ok(&add("web", "k", "secret"));
+    let own = key::add_key(c"user", c"keyns-service-ends", b"mine", KeySerial::THREAD).unwrap();
+    let mut client = world.connect();
+    let Drop { keyring } = world.on(&mut client, &Lend {}).unwrap();
+    key::link(own, KeySerial::new(keyring)).unwrap();
+    world
+        .on(&mut client, &grant(&own.raw().to_string(), "web"))
+        .unwrap();
+    let short = GrantTo {
+        duration: Some(2),
+        ..grant("web/user:k", "db")
+    };
+    let copy = world.ok(&short).grant.copy.unwrap();
+    assert_eq!(in_kernel(copy).unwrap(), b"secret");
+    world.until("the grant is over", || {
+        world
+            .ok(&Describe {
+                key: text("web/user:k"),
+            })
+            .key
+            .grants
+            .is_empty()
+    });
+    assert_eq!(in_kernel(copy), None);
+    let lasting = world.ok(&grant("web/user:k", "db")).grant.copy.unwrap();
+    world.ok(&Kill {
+        container: "web".into(),
+        signal: None,
+        process: None,
+    });
+    world.until("its key's copies elsewhere are gone", || {
+        in_kernel(lasting).is_none()
+    });
+    assert!(
+        world.ok(&List::default()).keys.is_empty(),
+        "the lent key is not given back"
+    );
+    assert_eq!(key::read(own).unwrap(), b"mine");
+    key::unlink(own, KeySerial::THREAD).unwrap();
+    world.instance.stop();
+}
+
+#[test]
+fn a_killed_daemon_finds_keys_and_grants_again() {
+    let mut world = World::start();
+    world.container("web");
+    world.container("db");
+    world.ok(&add("web", "k", "secret"));
+    let copy = world.ok(&grant("web/user:k", "db")).grant.copy.unwrap();
+    world.instance.kill_daemon();
+    // No daemon, and the kernel still keeps what was granted.
+    assert_eq!(in_kernel(copy).unwrap(), b"secret");
+    world.instance.start_daemon();
+    let found = world
+        .ok(&Describe {
+            key: text("web/user:k"),
+        })
+        .key;
+    assert_eq!(found.grants[0].copy, Some(copy));
+    assert_eq!(in_kernel(copy).unwrap(), b"secret");
+    world.ok(&Update {
+        key: text("web/user:k"),
+        payload: Payload::new(b"after".to_vec()),
+    });
+    assert_eq!(in_kernel(copy).unwrap(), b"after");
+    assert!(world.ok(&ungrant("web/user:k", "db")).copy_removed);
+    // What died with nobody looking is not shown again.
+    world.ok(&Add {
+        timeout: Some(1),
+        ..add("web", "short", "x")
+    });
+    world.instance.kill_daemon();
+    std::thread::sleep(Duration::from_millis(1500));
+    world.instance.start_daemon();
+    let names: Vec<_> = world
+        .ok(&List::default())
+        .keys
+        .into_iter()
+        .map(|k| k.description)
+        .collect();
+    assert_eq!(names, [text("k")]);
+    world.instance.stop();
+}
+
+#[test]
+fn keys_are_moved_and_replaced_between_containers() {
+    let world = World::start();
+    world.container("web");
+    world.container("db");
+    let source = world.ok(&add("web", "k", "moved")).key;
+    world.ok(&add("db", "k", "there"));
+    world.refused(&add("db", "k", "twice"), ErrorKind::AlreadyExists);
+    let ended = world.ok(&grant("web/user:k", "web")).grant.copy.unwrap();
+    let call = |replace| Move {
+        key: text("web/user:k"),
+        to: "db".into(),
+        replace,
+    };
+    let error = world.refused(&call(false), ErrorKind::AlreadyExists);
+    assert!(error.hint.is_some());
+    let moved = world.ok(&call(true)).key;
+    assert_eq!(
+        (moved.serial, moved.container.as_deref()),
+        (source.serial, Some("db"))
+    );
+    assert_eq!(in_kernel(ended), None, "the grant to the container it left");
+    assert_eq!(
+        world
+            .ok(&Read {
+                key: text("db/user:k")
+            })
+            .payload
+            .bytes(),
+        b"moved"
+    );
+    assert_eq!(world.ok(&List::default()).keys.len(), 1);
+    world.refused(
+        &Describe {
+            key: text("web/user:k"),
+        },
+        ErrorKind::NoSuchKey,
+    );
+    world.ok(&Invalidate {
+        key: text("db/user:k"),
+    });
+    world.refused(
+        &Read {
+            key: text("db/user:k"),
+        },
+        ErrorKind::NoSuchKey,
+    );
+    world.instance.stop();
+}
+
+#[test]
+fn an_expired_name_can_be_used_again_at_once() {
+    let world = World::start();
+    world.container("web");
+    world.ok(&Add {
+        timeout: Some(1),
+        ..add("web", "k", "old")
+    });
+    std::thread::sleep(Duration::from_millis(1500));
+    world.refused(
+        &Read {
+            key: text("web/user:k"),
+        },
+        ErrorKind::NoSuchKey,
+    );
+    world.ok(&add("web", "k", "new"));
+    assert_eq!(
+        world
+            .ok(&Read {
+                key: text("web/user:k")
+            })
+            .payload
+            .bytes(),
+        b"new"
+    );
+    assert_eq!(world.ok(&List::default()).keys.len(), 1);
+    world.instance.stop();
+}
+
+#[test]
+fn bad_input_is_refused_for_its_reason_and_changes_nothing() {
+    use ErrorKind::{InvalidArgument, NoSuchContainer, NoSuchKey, NotCopyable, TooLarge};
+    let world = World::start();
+    world.container("web");
+    world.ok(&add("web", "k", "canary-payload"));
+    world.refused(&add("nowhere", "k", "x"), NoSuchContainer);
+    world.refused(&add("we/b", "k", "x"), InvalidArgument);
+    world.refused(
+        &Add {
+            type_: "no-such-type".into(),
+            ..add("web", "x", "x")
+        },
+        InvalidArgument,
+    );
+    world.refused(
+        &Add {
+            type_: ".builtin".into(),
+            ..add("web", "x", "x")
+        },
+        InvalidArgument,
+    );
+    world.refused(
+        &Add {
+            type_: "keyring".into(),
+            ..add("web", "x", "")
+        },
+        InvalidArgument,
+    );
+    world.refused(
+        &Add {
+            type_: "x".repeat(40),
+            ..add("web", "x", "x")
+        },
+        InvalidArgument,
+    );
+    world.refused(&add("web", &"d".repeat(4096), "x"), InvalidArgument);
+    world.refused(&add("web", "nul\0byte", "x"), InvalidArgument);
+    world.refused(&add("web", "big", &"p".repeat(32_768)), TooLarge);
+    world.refused(&add("web", "empty", ""), InvalidArgument);
+    world.refused(
+        &Add {
+            timeout: Some(0),
+            ..add("web", "x", "x")
+        },
+        InvalidArgument,
+    );
+    for name in [
+        "",
+        "@s",
+        "%user:k",
+        "-3",
+        "web",
+        "web/",
+        "web/k",
+        "0",
+        "99999999999",
+        "web/-3",
+    ] {
+        world.refused(&Describe { key: text(name) }, InvalidArgument);
+    }
+    for name in ["web/user:other", "web/7", "7"] {
+        world.refused(&Describe { key: text(name) }, NoSuchKey);
+    }
+    world.refused(
+        &Describe {
+            key: text("nowhere/user:k"),
+        },
+        NoSuchContainer,
+    );
+    for rights in [&["frob"][..], &[], &[""]] {
+        world.refused(&bare("web/user:k", "web", rights), InvalidArgument);
+    }
+    world.refused(
+        &GrantTo {
+            duration: Some(0),
+            ..grant("web/user:k", "web")
+        },
+        InvalidArgument,
+    );
+    world.refused(&grant("web/user:k", "nowhere"), NoSuchContainer);
+    world.ok(&Add {
+        type_: "logon".into(),
+        ..add("web", "fs:x", "unreadable")
+    });
+    world.refused(&grant("web/logon:fs:x", "web"), NotCopyable);
+    world.refused(
+        &Read {
+            key: text("web/logon:fs:x"),
+        },
+        ErrorKind::Unsupported,
+    );
+    assert!(world.copies("web").is_empty());
+    assert_eq!(world.ok(&List::default()).keys.len(), 2);
+    for payload in ["canary-payload", "unreadable"] {
+        assert!(
+            !world.instance.log().contains(payload),
+            "a payload in the log"
+        );
+    }
+    world.instance.stop();
+}
+
+#[test]
+fn subscribers_hear_what_happens_to_keys_without_payloads() {
+    let world = World::start();
+    world.container("web");
+    let mut events = world.subscribe();
+    assert_eq!(world.next(&mut events).event, "subscribed");
+    world.ok(&add("web", "k", "canary-payload"));
+    world.ok(&grant("web/user:k", "web"));
+    world.ok(&Update {
+        key: text("web/user:k"),
+        payload: Payload::new(b"canary-payload-2".to_vec()),
+    });
+    world.ok(&ungrant("web/user:k", "web"));
+    world.ok(&Invalidate {
+        key: text("web/user:k"),
+    });
+    for name in [
+        "key-added",
+        "key-granted",
+        "key-updated",
+        "key-ungranted",
+        "key-invalidated",
+    ] {
+        let event = world.next(&mut events);
+        assert_eq!(event.event, name);
+        assert_eq!(event.key.as_ref().unwrap().description, text("k"));
+        assert_eq!(event.grant.is_some(), name.ends_with("granted"), "{name}");
+        assert!(!serde_json::to_string(&event).unwrap().contains("canary"));
+    }
+    world.instance.stop();
+}
