@@ -1,169 +1,28 @@
 //! `org.keyns.Keys` against a daemon of its own: what is granted is what the kernel has, what is
 //! refused changes nothing, and what ends is gone.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod world;
+
 use std::ffi::CString;
 use std::time::{Duration, Instant};
 
-use keyns_interfaces::containers::{Create, GetKeyring, Kill, Namespace, Root};
-use keyns_interfaces::event::Event;
+use keyns_interfaces::containers::{GetKeyring, Kill};
 use keyns_interfaces::keys::{
-    Add, Describe, Drop, GetAcl, GrantTo, Granted, Invalidate, KeyInfo, Lend, List, Move, Read,
-    Subscribe, Ungrant, Update,
+    Add, Describe, Drop, GetAcl, GrantTo, Granted, Invalidate, Lend, List, Move, Read, Update,
 };
 use keyns_interfaces::manager::GetStatus;
-use keyns_interfaces::{
-    ByteText, Client, ClientError, Error, ErrorKind, Method, Payload, Subscription,
-};
+use keyns_interfaces::{ErrorKind, Payload};
 use keyns_sys::{KeySerial, key};
-use keyns_tests::instance::Instance;
-use tokio::runtime::Runtime;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct World {
-    instance: Instance,
-    runtime: Runtime,
-}
-
-impl World {
-    fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        Self {
-            instance: Instance::start("keys"),
-            runtime,
-        }
-    }
-
-    fn connect(&self) -> Client {
-        let connect = Client::connect(self.instance.socket());
-        self.runtime
-            .block_on(connect)
-            .unwrap()
-            .with_timeout(PATIENCE)
-    }
-
-    fn on<M: Method>(&self, client: &mut Client, call: &M) -> Result<M::Reply, Error> {
-        match self.runtime.block_on(client.call(call, Vec::new())) {
-            Ok((reply, _)) => Ok(reply),
-            Err(ClientError::Refused(error)) => Err(error),
-            Err(other) => panic!("{}: {other}\n{}", M::NAME, self.instance.log()),
-        }
-    }
-
-    fn call<M: Method>(&self, call: &M) -> Result<M::Reply, Error> {
-        self.on(&mut self.connect(), call)
-    }
-
-    #[track_caller]
-    fn ok<M: Method>(&self, call: &M) -> M::Reply {
-        self.call(call)
-            .unwrap_or_else(|error| panic!("{error:?}\n{}", self.instance.log()))
-    }
-
-    #[track_caller]
-    fn refused<M: Method>(&self, call: &M, kind: ErrorKind) -> Error {
-        let error = self.call(call).unwrap_err();
-        assert_eq!(error.kind, kind, "{error:?}");
-        error
-    }
-
-    fn container(&self, name: &str) {
-        let create = Create {
-            name: name.into(),
-            namespaces: vec![Namespace::User, Namespace::Pid, Namespace::Mount],
-            root: Root::Empty,
-            kill_on_close: false,
-        };
-        self.ok(&create);
-    }
-
-    fn copies(&self, container: &str) -> Vec<KeyInfo> {
-        self.ok(&GetKeyring {
-            container: container.into(),
-        })
-        .keys
-    }
-
-    fn subscribe(&self) -> Subscription<Subscribe> {
-        let subscribe = self.connect().subscribe(&Subscribe {});
-        self.runtime.block_on(subscribe).unwrap()
-    }
-
-    /// The next event that is not about a copy being brought up to date.
-    fn next(&self, events: &mut Subscription<Subscribe>) -> Event {
-        loop {
-            let next = async { tokio::time::timeout(PATIENCE, events.next()).await };
-            let event = self.runtime.block_on(next).unwrap().unwrap().unwrap();
-            if !event.event.starts_with("copy-") {
-                return event;
-            }
-        }
-    }
-
-    fn until(&self, what: &str, holds: impl FnMut() -> bool) {
-        self.instance.until(what, holds);
-    }
-}
-
-fn add(container: &str, description: &str, payload: &str) -> Add {
-    Add {
-        container: container.into(),
-        type_: "user".into(),
-        description: ByteText::from(description.as_bytes()),
-        payload: Payload::new(payload.as_bytes().to_vec()),
-        timeout: None,
-    }
-}
-
-/// A grant that this kernel can express.
-fn grant(key: &str, container: &str) -> GrantTo {
-    GrantTo {
-        accept_implied: words(&["read", "inval"]),
-        ..bare(key, container, &["search"])
-    }
-}
-
-fn bare(key: &str, container: &str, rights: &[&str]) -> GrantTo {
-    GrantTo {
-        key: ByteText::from(key.as_bytes()),
-        container: container.into(),
-        rights: words(rights),
-        accept_implied: Vec::new(),
-        duration: None,
-        dry_run: false,
-    }
-}
-
-fn ungrant(key: &str, container: &str) -> Ungrant {
-    Ungrant {
-        key: ByteText::from(key.as_bytes()),
-        container: container.into(),
-    }
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
-}
-
-fn text(key: &str) -> ByteText {
-    ByteText::from(key.as_bytes())
-}
-
-/// The kernel's own answer: uid 0 owns copies of containers with a user namespace.
-fn in_kernel(serial: i32) -> Option<Vec<u8>> {
-    key::read(KeySerial::new(serial)).ok()
-}
-
-fn mask_in_kernel(serial: i32) -> u32 {
-    let text = key::describe(KeySerial::new(serial)).unwrap();
-    keyns::description::KeyDescription::parse(&text)
-        .unwrap()
-        .mask
-        .raw()
-}
+use self::world::*;
 
 #[test]
 fn a_grant_is_refused_until_what_it_implies_is_accepted() {
