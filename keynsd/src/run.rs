@@ -67,7 +67,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     front::raise_descriptor_limit().map_err(system("raise the limit of open files"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        // Ending a container may take one of them for seconds.
+        .max_blocking_threads(32)
         .build()
         .map_err(system("start the event loop"))?;
     LocalSet::new().block_on(&runtime, serve(config))
@@ -105,9 +106,10 @@ async fn serve(config: Config) -> Result<(), StartError> {
         .map_err(system("make the varlink sockets"))?;
     let router = Rc::new(router(&daemon));
     tracing::info!(instance = daemon.config.paths.instance(), "ready");
+    // Also while it stops: a process that waits for a request cannot be killed with its container.
+    tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
     tokio::select! {
         never = front::serve(router, sockets, Limits::default()) => match never {},
-        () = Upcalls::run(Rc::clone(&daemon), upcalls) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

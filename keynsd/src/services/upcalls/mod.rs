@@ -211,7 +211,7 @@ impl Upcalls {
             .containers
             .locate(&request.pid_ns, &request.user_ns, &request.cgroup);
         let refuse = |refusal: Refusal| {
-            tracing::warn!(
+            tracing::debug!(
                 tid = request.tid,
                 reason = refusal.reason(),
                 "a request is refused before it is looked at"
@@ -420,6 +420,13 @@ async fn serve(daemon: Rc<Daemon>, peer: UpcallPeer) {
             return;
         }
     };
+    if !peer.pid().is_some_and(requester::is_outside) {
+        tracing::warn!(
+            pid = peer.pid(),
+            "a process of a container posed as keyns-upcall"
+        );
+        return;
+    }
     let earlier = daemon
         .upcalls
         .state

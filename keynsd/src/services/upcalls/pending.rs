@@ -15,6 +15,9 @@ use super::limits::Permit;
 
 /// How many ended requests are remembered.
 pub const HISTORY: usize = 256;
+/// How many bytes of a requester's callout information the history keeps; the whole of 256 requests
+/// would be 16 MiB that any denizen can fill.
+const HISTORY_CALLOUT: usize = 4096;
 /// Commands that may wait for one request; more than its answerers can have sent is an error.
 pub const COMMANDS: usize = 16;
 
@@ -252,7 +255,9 @@ impl Table {
     }
 
     /// Adds a request that never waited to the history.
-    pub fn remember(&mut self, info: UpcallInfo) {
+    pub fn remember(&mut self, mut info: UpcallInfo) {
+        info.callout.0.truncate(HISTORY_CALLOUT);
+        info.callout.0.shrink_to_fit();
         self.history.truncate(HISTORY - 1);
         self.history.push_front(info);
     }
@@ -387,5 +392,14 @@ mod tests {
         assert_eq!(history.first().map(|i| i.id), Some(299));
         assert_eq!(history.last().map(|i| i.id), Some(44));
         assert_eq!(table.history(0), []);
+    }
+
+    #[test]
+    fn long_callout_information_does_not_fill_the_history() {
+        let mut table = Table::default();
+        let mut info = upcall_info(1, "user");
+        info.callout = vec![b'x'; 65_536].into();
+        table.remember(info);
+        assert_eq!(table.history(1)[0].callout.bytes().len(), 4096);
     }
 }

@@ -14,6 +14,12 @@ const KERNEL_ONLY: [&[u8]; 4] = [b"cifs.spnego", b"cifs.idmap", b"id_resolver", 
 /// Asked for by the kernel with credentials of its own, answered once per network namespace.
 const DNS_RESOLVER: &[u8] = b"dns_resolver";
 
+/// Whether requests of containers for this type are refused whatever the rules say.
+#[must_use]
+pub fn is_kernel_only(type_: &[u8]) -> bool {
+    KERNEL_ONLY.contains(&type_) || type_.starts_with(b".")
+}
+
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -82,7 +88,7 @@ pub fn judge(
     other_request: bool,
     network: Network,
 ) -> Result<(), Refusal> {
-    if KERNEL_ONLY.contains(&type_) || type_.starts_with(b".") || description.starts_with(b".") {
+    if is_kernel_only(type_) || description.starts_with(b".") {
         return Err(Refusal::Forged);
     }
     if doubts.not_waiting || other_request {

@@ -37,6 +37,16 @@ pub(super) fn is_thread(request: &Request, requester: &OwnedFd) -> bool {
     named == Some(request.tid)
 }
 
+/// Whether a process lives in this process's PID namespace, as the program that the kernel starts
+/// does. Root of a container without a user namespace has the uid that the socket demands, and would
+/// otherwise be believed about requesters of other containers.
+#[must_use]
+pub(super) fn is_outside(pid: i32) -> bool {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    let own = namespace("self");
+    own.is_some() && namespace(&pid.to_string()) == own
+}
+
 /// The requester's network, as far as it matters for shared answers.
 #[must_use]
 pub(super) fn network(request: &Request, lineage: &[ContainerRecord], host: u64) -> Network {
@@ -128,6 +138,37 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn a_process_in_a_pid_namespace_is_not_outside() {
+        assert!(is_outside(std::process::id().cast_signed()));
+        assert!(!is_outside(i32::MAX));
+        // The child of unshare(1) is process 1 of a new namespace.
+        let mut unshare = Command::new("unshare")
+            .args([
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                "echo; sleep 60",
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(unshare.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let inside: i32 = std::fs::read_to_string(children)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        assert!(!is_outside(inside));
+        unshare.kill().unwrap();
+        unshare.wait().unwrap();
+    }
 
     #[test]
     fn a_child_of_a_child_descends_from_this_process() {

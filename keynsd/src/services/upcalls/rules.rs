@@ -13,6 +13,8 @@ use keyns_interfaces::{Error, ErrorKind};
 use keyns_sys::upcall_wire::Rejection;
 use serde::{Deserialize, Serialize};
 
+use super::policy::is_kernel_only;
+
 /// The type of a rule that takes whatever its container's other rules do not name.
 pub const WILDCARD: &str = "*";
 /// How long a request may wait when its rule does not say otherwise and agents answer.
@@ -103,6 +105,13 @@ impl RuleSpec {
         pending: Option<u32>,
     ) -> Result<Self, Error> {
         check_type(&type_)?;
+        if is_kernel_only(type_.as_bytes()) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("requests of containers for “{type_}” are always refused"),
+            )
+            .cause("the kernel asks for this type on behalf of the whole host"));
+        }
         let default_deadline = match &target {
             Target::Queue(name) => {
                 check_label("queue", name, false)?;
@@ -467,6 +476,10 @@ mod tests {
         for type_ in ["", "a b", "a\n", "ü", &"x".repeat(32)] {
             let r = RuleSpec::new(type_.into(), queue(), None, None, None, None);
             assert_eq!(kind(r), ErrorKind::InvalidArgument, "{type_:?}");
+        }
+        for type_ in ["id_resolver", "cifs.spnego", ".dns"] {
+            let r = RuleSpec::new(type_.into(), queue(), None, None, None, None);
+            assert_eq!(kind(r), ErrorKind::Unsupported, "{type_}");
         }
         for (deadline, rate, burst, pending) in [
             (Some(999), None, None, None),
