@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::call::check;
 
+/// Flags for a directory that is not a link, to look names up in.
+pub const DIRECTORY_ITSELF: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+
 /// A descriptor on `/proc/<tid>`.
 #[derive(Debug)]
 pub struct ThreadDir(OwnedFd);

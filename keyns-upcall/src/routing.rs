@@ -4,11 +4,8 @@ use std::ffi::CString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 
-use keyns_sys::requester;
+use keyns_sys::requester::{self, DIRECTORY_ITSELF};
 use keyns_sys::routing_entry::{self, RoutingEntry, RoutingKey};
-
-/// `O_PATH | O_DIRECTORY | O_NOFOLLOW`
-const DIRECTORY_ITSELF: i32 = 0o10_600_000;
 
 /// The table. Its directory exists only as long as it has entries, or a daemon was killed.
 pub(crate) struct Table(OwnedFd);
