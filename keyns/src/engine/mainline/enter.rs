@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -178,6 +178,8 @@ fn prepare_process(
     monitor: &Channel,
 ) -> Result<(), Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
+    // A terminal that is given up again would hang up this process before it can say why.
+    SigSet::all().thread_block().map_err(Failure::of("block signals"))?;
     rustix::process::chdir("/").map_err(Failure::of("change to the root directory"))?;
     nix::unistd::setsid().map_err(Failure::of("start a session"))?;
     nix::unistd::setgroups(&[]).map_err(Failure::of("drop supplementary groups"))?;
@@ -186,6 +188,9 @@ fn prepare_process(
 
     let mut master = None;
     if plan.terminal {
+        // Who opens a terminal owns it, and only an id that is mapped inside can be given it.
+        nix::unistd::setresuid(0.into(), 0.into(), 0.into())
+            .map_err(Failure::of("become root inside"))?;
         let (ours, terminal) = open_terminal()?;
         rustix::process::ioctl_tiocsctty(&terminal)
             .map_err(Failure::of("make the terminal the controlling one"))?;
@@ -219,7 +224,7 @@ fn prepare_process(
     monitor.receive::<()>().map_err(Failure::of("wait for the release"))?;
 
     nix::sys::prctl::set_pdeathsig(None).map_err(Failure::of("clear the death signal"))?;
-    nix::sys::signal::SigSet::empty()
+    SigSet::empty()
         .thread_set_mask()
         .map_err(Failure::of("unblock signals"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));

@@ -43,17 +43,17 @@ pub(super) fn watch(daemon: &Rc<Daemon>, id: ContainerId, reader: pipe::Receiver
     let daemon = Rc::clone(daemon);
     tokio::task::spawn_local(async move {
         let mut byte = [0; 64];
-        loop {
+        // A pipe that had no writer when it was opened never becomes readable; only reading tells.
+        let mut held = !matches!(rustix::io::read(&reader, &mut byte), Ok(0));
+        while held {
             // What a holder writes means nothing; only the end does.
             match reader.try_read(&mut byte) {
-                Ok(0) => break,
+                Ok(0) => held = false,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if reader.readable().await.is_err() {
-                        break;
-                    }
+                    held = reader.readable().await.is_ok();
                 }
-                Err(_) => break,
+                Err(_) => held = false,
             }
         }
         end(&daemon, id, ExitStatus::Unknown).await;

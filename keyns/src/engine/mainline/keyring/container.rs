@@ -8,7 +8,7 @@ use keyns_sys::{KeySerial, key};
 use super::error::{KeyError, death};
 use super::facts::KeyFacts;
 use super::possession::{ActingAs, Grasp};
-use super::registry::{Keys, children, hold};
+use super::registry::{Keys, acting_as, children, hold};
 use super::session::Sessions;
 use super::{RESERVED_BASE, masks};
 use crate::engine::container::{ContainerId, ContainerKeyrings, IdRange};
@@ -140,7 +140,7 @@ impl Keys {
     pub fn destroy_container(&mut self, id: ContainerId) -> Result<(), KeyError> {
         let ring = self.rings.get(&id).ok_or(KeyError::NoContainer(id.0))?;
         let what = "invalidate a container's keys";
-        let acting = hold(ring.owner, &[])?;
+        let acting = acting_as(ring.owner)?;
         if let Ok(copies) = key::read_keyring(ring.container) {
             for copy in copies {
                 unless_dead(key::invalidate(copy)).map_err(KeyError::of(what))?;
@@ -185,7 +185,7 @@ impl Keys {
     /// [`KeyError::NoContainer`]; [`KeyError::Gone`] if a denizen invalidated it.
     pub fn container_keyring(&self, id: ContainerId) -> Result<KeyFacts, KeyError> {
         let ring = self.ring(id)?;
-        let _acting = hold(ring.owner, &[])?;
+        let _acting = acting_as(ring.owner)?;
         KeyFacts::of(ring.container)
             .map_err(KeyError::on(ring.container, "describe a container keyring"))
     }
@@ -199,7 +199,7 @@ impl Keys {
         let ring = self.ring(id)?;
         let (root, owner, old) = (ring.root, ring.owner, ring.container);
         if old != KeySerial::NONE {
-            let _acting = hold(owner, &[])?;
+            let _acting = acting_as(owner)?;
             match KeyFacts::of(old) {
                 Ok(_) => return Ok(false),
                 Err(error) if death(&error).is_some() => {}
@@ -287,7 +287,7 @@ impl Keys {
     /// [`KeyError::NoContainer`]; the kernel's.
     pub fn copies(&self, id: ContainerId) -> Result<Vec<KeyFacts>, KeyError> {
         let ring = self.ring(id)?;
-        let _acting = hold(ring.owner, &[])?;
+        let _acting = acting_as(ring.owner)?;
         match children(ring.container) {
             Ok(copies) => Ok(copies),
             Err(error) if death(&error).is_some() => Ok(Vec::new()),

@@ -33,7 +33,9 @@ impl Drop for Grasp {
 
 /// Acts as `owner` towards keys (`setfsuid(2)`), as uid and gid 0 again once dropped.
 #[must_use]
-pub(super) struct ActingAs(());
+pub(super) struct ActingAs {
+    changed: bool,
+}
 
 impl ActingAs {
     pub(super) fn owner(owner: u32) -> io::Result<Self> {
@@ -42,9 +44,13 @@ impl ActingAs {
 
     /// Same, with a group's rights on keys of others.
     pub(super) fn member(owner: u32, group: u32) -> io::Result<Self> {
-        let acting = Self(());
-        set_fsgid(group)?;
-        set_fsuid(owner)?;
+        let acting = Self {
+            changed: (owner, group) != (0, 0),
+        };
+        if acting.changed {
+            set_fsgid(group)?;
+            set_fsuid(owner)?;
+        }
         Ok(acting)
     }
 }
@@ -52,7 +58,7 @@ impl ActingAs {
 impl Drop for ActingAs {
     fn drop(&mut self) {
         // A worker that stays somebody else would create and change keys in that one's name.
-        if set_fsuid(0).and_then(|()| set_fsgid(0)).is_err() {
+        if self.changed && set_fsuid(0).and_then(|()| set_fsgid(0)).is_err() {
             std::process::abort();
         }
     }

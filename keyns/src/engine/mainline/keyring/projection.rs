@@ -17,7 +17,7 @@ use super::container::unless_dead;
 use super::error::{KeyError, death};
 use super::facts::KeyFacts;
 use super::possession::{ActingAs, Grasp, in_network};
-use super::registry::{Keys, hold};
+use super::registry::{Keys, acting_as};
 use super::store::{Deadline, Home, KeyRef, set_deadline};
 use crate::engine::container::ContainerId;
 use crate::expression::copy_mask;
@@ -196,7 +196,7 @@ impl Keys {
     ) -> Result<bool, KeyError> {
         let alive = self.copy_lives(container, serial, None)?;
         if alive {
-            let _acting = hold(self.ring(container)?.owner, &[])?;
+            let _acting = acting_as(self.ring(container)?.owner)?;
             unless_dead(key::invalidate(serial)).map_err(KeyError::of("invalidate a copy"))?;
         }
         if let Some(ring) = self.rings.get_mut(&container) {
@@ -221,7 +221,7 @@ impl Keys {
                 why: "it was invalidated or has expired",
             });
         }
-        let _acting = hold(self.ring(container)?.owner, &[])?;
+        let _acting = acting_as(self.ring(container)?.owner)?;
         set_deadline(serial, deadline)
     }
 
@@ -237,7 +237,7 @@ impl Keys {
         if !ring.copies.contains(&serial) {
             return Ok(false);
         }
-        let _acting = hold(ring.owner, &[])?;
+        let _acting = acting_as(ring.owner)?;
         match KeyFacts::of(serial) {
             // The number of a dead copy may mean a foreign key by now.
             Ok(facts) => Ok(facts.uid == ring.owner

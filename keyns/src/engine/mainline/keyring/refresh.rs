@@ -8,7 +8,7 @@ use keyns_sys::{KeySerial, key};
 
 use super::error::KeyError;
 use super::projection::{CopyPlan, Copying};
-use super::registry::{Keys, hold};
+use super::registry::{Keys, acting_as};
 use super::store::{KeyRef, now, set_deadline};
 
 /// Hashes of the payloads that copies were last given, keyed by this process alone. Never payloads.
@@ -141,7 +141,7 @@ impl Keys {
         }
         if alive && Copying::of(&source.facts.type_)? == Copying::Plain {
             let owner = self.ring(plan.container)?.owner;
-            let _acting = hold(owner, &[])?;
+            let _acting = acting_as(owner)?;
             key::update(serial, payload.as_slice())
                 .map_err(KeyError::charging(owner, "update a copy"))?;
             // UPDATE makes keys of some types live for ever.

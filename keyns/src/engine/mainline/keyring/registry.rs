@@ -232,6 +232,10 @@ fn lock(path: &Path) -> Result<File, KeyError> {
 /// Possesses `keyrings` as `owner` for one operation.
 pub(super) fn hold(owner: u32, keyrings: &[KeySerial]) -> Result<(Grasp, ActingAs), KeyError> {
     let grasp = Grasp::of(keyrings).map_err(KeyError::of("take hold of a keyring"))?;
-    let acting = ActingAs::owner(owner).map_err(KeyError::of("act as the keyring's owner"))?;
-    Ok((grasp, acting))
+    Ok((grasp, acting_as(owner)?))
+}
+
+/// Acts as `owner` for one operation on what gives its owner rights.
+pub(super) fn acting_as(owner: u32) -> Result<ActingAs, KeyError> {
+    ActingAs::owner(owner).map_err(KeyError::of("act as the keyring's owner"))
 }

@@ -1,0 +1,223 @@
+//! A daemon of its own for one test, driven by the real command line.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{bin_dir, service_uid, unique};
+
+/// Longer than anything here takes on a slow machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A transient daemon: when this is dropped, it ends its containers and leaves nothing.
+#[derive(Debug)]
+pub struct Instance {
+    /// Name of the instance.
+    pub name: String,
+    service_uid: u32,
+    daemon: Option<Child>,
+    log: PathBuf,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+    /// Exit code; −1 for a signal.
+    pub code: i32,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code().unwrap_or(-1),
+        }
+    }
+}
+
+impl Instance {
+    /// Starts a daemon and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn start(what: &str) -> Self {
+        let name = unique(what);
+        let log = std::env::temp_dir().join(format!("keyns-{name}.log"));
+        let mut instance = Self { name, service_uid: service_uid(), daemon: None, log };
+        instance.start_daemon();
+        instance
+    }
+
+    /// Starts the daemon again.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn start_daemon(&mut self) {
+        self.spawn_daemon();
+        let deadline = Instant::now() + PATIENCE;
+        while self.run(&["container", "list"]).code != 0 {
+            let ended = self.daemon.as_mut().is_some_and(|d| d.try_wait().unwrap().is_some());
+            assert!(
+                !ended && Instant::now() < deadline,
+                "the daemon does not start:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts the daemon and does not wait for it.
+    ///
+    /// # Panics
+    /// When it cannot be executed.
+    pub fn spawn_daemon(&mut self) {
+        let log = File::options().append(true).create(true).open(&self.log).unwrap();
+        let child = Command::new(bin_dir().join("keynsd"))
+            .args(["--instance", &self.name, "--transient", "--helpers"])
+            .arg(bin_dir())
+            .args(["--service-uid", &self.service_uid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(child);
+    }
+
+    /// Ends the daemon as a fault would.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn kill_daemon(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
+    /// The varlink socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.runtime().join("keynsd")
+    }
+
+    /// The runtime directory.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        Path::new("/run/keyns").join(&self.name)
+    }
+
+    /// The instance's cgroup.
+    ///
+    /// # Panics
+    /// Without cgroup2.
+    #[must_use]
+    pub fn cgroup(&self) -> PathBuf {
+        let mount = keyns::probe::cgroup2_mount().unwrap().unwrap();
+        mount.join(format!("keyns-{}", self.name))
+    }
+
+    /// All that the daemon has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A `keyctl-ns` command for this instance.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(bin_dir().join("keyctl-ns"));
+        command.env_remove("KEYNS_SOCKET").args(["--instance", &self.name]).args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `keyctl-ns` to its end.
+    ///
+    /// # Panics
+    /// When it cannot be executed.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Runs `keyctl-ns`, which must succeed, and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}{}\n{}", ran.out, ran.err, self.log());
+        ran.out
+    }
+
+    /// Runs `keyctl-ns --json` and parses what it printed.
+    ///
+    /// # Panics
+    /// When it fails or prints no JSON.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        serde_json::from_str(&self.ok(&all)).unwrap()
+    }
+
+    /// Waits until `condition` holds.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`].
+    #[track_caller]
+    pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(Instant::now() < deadline, "not in time: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops the daemon and checks that nothing of the instance is left.
+    ///
+    /// # Panics
+    /// When something is.
+    pub fn stop(mut self) {
+        self.end();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let runtime = self.runtime();
+        assert!(!mounts.contains(runtime.to_str().unwrap()), "{mounts}");
+        assert!(!runtime.exists(), "{} is left\n{}", runtime.display(), self.log());
+        assert!(!self.cgroup().exists(), "{} is left", self.cgroup().display());
+        assert!(!Path::new("/var/lib/keyns").join(&self.name).exists());
+        if let Ok(entries) = fs::read_dir("/run/keyns/live") {
+            for entry in entries {
+                let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+                assert!(!text.contains(&format!("instance={}\n", self.name)), "{text}");
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM).unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("--- log of the daemon\n{}", self.log());
+        }
+        let _ = fs::remove_file(&self.log);
+    }
+}
