@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use self::process::Process;
 use self::registry::{AgentId, DEFAULT_IN_FLIGHT, MAX_IN_FLIGHT, Offer, Registry, Token};
+use super::containers::demand_alive;
 use super::upcalls::pending::{Answerer, Command, Decision, RequestId};
 use super::upcalls::rules::{check_label, check_rejection, check_type};
 use crate::authority::Policy;
@@ -169,6 +170,7 @@ fn check(daemon: &Daemon, call: Serve) -> Result<Offer, Error> {
     // By number from here on: whoever gets the name of a dead container is somebody else.
     let resolve = |name: &String| {
         let record = daemon.containers.resolve(name)?;
+        demand_alive(&record, "serve it")?;
         Ok((record.id, record.path.to_string()))
     };
     let scope = containers

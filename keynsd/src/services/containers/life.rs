@@ -137,7 +137,7 @@ fn descendants_ids(daemon: &Daemon, owner: ContainerId) -> Vec<IdRange> {
 }
 
 /// Refuses a container that is being killed or dead.
-pub(super) fn demand_alive(record: &ContainerRecord, what: &str) -> Result<(), Error> {
+pub(in crate::services) fn demand_alive(record: &ContainerRecord, what: &str) -> Result<(), Error> {
     match record.state {
         State::Created | State::Running => Ok(()),
         State::Dying | State::Dead => {

@@ -25,3 +25,4 @@ pub use table::ContainerTable;
 
 pub use end::end;
 pub use info::container_info;
+pub(in crate::services) use life::demand_alive;

@@ -20,6 +20,7 @@ use crate::authority::Policy;
 use crate::daemon::Daemon;
 use crate::events::Topic;
 use crate::front::{Context, Reply, Router};
+use crate::services::containers::demand_alive;
 
 /// Adds the methods of the interface.
 pub fn register(router: &mut Router<Daemon>) {
@@ -136,6 +137,7 @@ impl Upcalls {
 
 fn intercept(daemon: &Daemon, call: Intercept) -> Result<Intercepted, Error> {
     let container = daemon.containers.resolve(&call.container)?;
+    demand_alive(&container, "intercept its requests")?;
     let Intercept {
         type_,
         target,

@@ -262,6 +262,11 @@ pub(crate) fn rule(container: &str, type_: &str, target: Target) -> Intercept {
     }
 }
 
+/// An answer that rejects for a second.
+pub(crate) fn reject(errno: i32) -> Response {
+    Response::Reject(keyns_interfaces::upcalls::Rejection { errno, timeout: 1 })
+}
+
 pub(crate) fn queue(name: &str) -> Target {
     Target::Queue(name.into())
 }

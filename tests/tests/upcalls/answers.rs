@@ -1,0 +1,326 @@
+//! Who answers a request, and what the requester gets.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use keyns_interfaces::keys::{Add, GrantTo};
+use keyns_interfaces::upcalls::{
+    Answer, Intercept, ListRules, Query, Rejection, Target, Unintercept,
+};
+use keyns_interfaces::{ByteText, Empty, ErrorKind, Payload};
+
+use crate::world::{World, kind, queue, reject, rule};
+use crate::{EACCES, EKEYREJECTED, ENOKEY};
+
+#[test]
+fn a_request_is_answered_by_hand_with_its_true_requester_shown() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", queue("desk"));
+    // The description claims to be somebody else, as in past attacks.
+    web.tell("value user pid=1;uid=0;container=db callout");
+    let request = world.pending();
+    assert_eq!(request.type_, "user");
+    assert_eq!(request.description.bytes(), b"pid=1;uid=0;container=db");
+    assert_eq!(request.callout.bytes(), b"callout");
+    assert_eq!(request.state, "queued");
+    assert_eq!(request.handler.as_deref(), Some("queue desk"));
+    let requester = &request.requester;
+    assert_eq!(requester.container.as_deref(), Some("web"));
+    assert_eq!((requester.pid, requester.tid), (web.pid, web.pid));
+    assert_eq!((requester.container_uid, requester.container_gid), (0, 0));
+    assert_ne!(
+        requester.uid, 0,
+        "root of the container is not root of the host"
+    );
+    assert_eq!(requester.command.bytes(), b"asker");
+    assert!(requester.verified);
+    let answered = world.answer(request.id, "secret").unwrap();
+    assert_eq!(answered.outcome, 0);
+    assert_eq!(web.hear(), Ok("secret".into()));
+    let ended = world.call(&Query { id: request.id }).unwrap().upcall;
+    assert_eq!((ended.state.as_str(), ended.outcome), ("answered", Some(0)));
+    assert_eq!(
+        kind(world.answer(request.id, "again")),
+        ErrorKind::WrongState
+    );
+    assert_eq!(
+        kind(world.answer(request.id + 1000, "x")),
+        ErrorKind::NoSuchUpcall
+    );
+}
+
+#[test]
+fn the_chosen_error_arrives() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", queue("desk"));
+    web.tell("ask user a x");
+    let id = world.pending().id;
+    let answered = world
+        .call(&Answer {
+            id,
+            response: reject(EKEYREJECTED),
+        })
+        .unwrap();
+    assert_eq!(answered.outcome, EKEYREJECTED);
+    assert_eq!(web.hear(), Err(EKEYREJECTED));
+
+    let errno = Rejection {
+        errno: EACCES,
+        timeout: 1,
+    };
+    world.intercept("web", "user", Target::Reject(errno));
+    let begun = Instant::now();
+    assert_eq!(web.do_("ask user b x"), Err(EACCES));
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn the_chosen_error_arrives_also_at_the_turn_of_a_second() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let errno = Target::Reject(Rejection {
+        errno: EACCES,
+        timeout: 1,
+    });
+    let fast = Intercept {
+        rate: Some(10_000),
+        ..rule("web", "user", errno)
+    };
+    world.call(&fast).unwrap();
+    let into_the_second = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Duration::from_nanos(now.subsec_nanos().into())
+    };
+    // Failed requests count against the denizen's 200 keys for minutes, so it asks only then.
+    for turn in 0..4 {
+        let before = Duration::from_millis(980).saturating_sub(into_the_second());
+        std::thread::sleep(before);
+        for n in 0..30 {
+            let asked = web.do_(&format!("ask user {turn}-{n} x"));
+            assert_eq!(
+                asked,
+                Err(EACCES),
+                "{:?} into the second",
+                into_the_second()
+            );
+            let here = into_the_second();
+            if here > Duration::from_millis(10) && here < Duration::from_millis(900) {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_payload_the_type_refuses_leaves_the_request_waiting() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", queue("desk"));
+    web.tell("value user a x");
+    let id = world.pending().id;
+    let error = world.answer(id, "").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    assert!(
+        error.message.ends_with("type user refused the payload"),
+        "{}",
+        error.message
+    );
+    // 32,767 bytes are the most a key of this type holds.
+    assert_eq!(
+        kind(world.answer(id, &"x".repeat(32_768))),
+        ErrorKind::InvalidArgument
+    );
+    assert_eq!(
+        kind(world.answer(id, &"x".repeat(1 << 20))),
+        ErrorKind::TooLarge
+    );
+    assert_eq!(world.pending().id, id);
+    world.answer(id, "good").unwrap();
+    assert_eq!(web.hear(), Ok("good".into()));
+}
+
+#[test]
+fn an_agent_answers_rejects_and_passes_on() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "*", Target::Agent("helper".into()));
+    let mut agent = world.agent("helper", &["web"]);
+    let _other = world.agent("unrelated", &[]);
+    web.tell("value user a x");
+    let request = agent.next();
+    assert_eq!(request.requester.container.as_deref(), Some("web"));
+    assert_eq!(request.state, "offered");
+    assert_eq!(agent.complete(request.id, "from agent").unwrap().outcome, 0);
+    assert_eq!(web.hear(), Ok("from agent".into()));
+    assert_eq!(
+        kind(agent.complete(request.id, "late")),
+        ErrorKind::WrongState
+    );
+
+    web.tell("ask user b x");
+    let id = agent.next().id;
+    assert_eq!(agent.reject(id, EACCES).unwrap().outcome, EACCES);
+    assert_eq!(web.hear(), Err(EACCES));
+
+    let mut second = world.agent("helper", &[]);
+    web.tell("value user c x");
+    // The one that was not used yet.
+    let id = second.next().id;
+    assert_eq!(second.pass_on(id), Ok(Empty {}));
+    assert_eq!(agent.next().id, id);
+    assert_eq!(
+        kind(second.complete(id, "mine after all")),
+        ErrorKind::WrongState
+    );
+    agent.complete(id, "first").unwrap();
+    assert_eq!(web.hear(), Ok("first".into()));
+}
+
+#[test]
+fn the_innermost_container_goes_first_and_the_exact_type_before_the_wildcard() {
+    let world = World::start();
+    let _web = world.container("web");
+    let mut db = world.container("web.db");
+    for (container, type_, name) in [
+        ("web", "*", "outer-rest"),
+        ("web", "user", "outer-user"),
+        ("web.db", "logon", "inner-logon"),
+        ("web.db", "*", "inner-rest"),
+    ] {
+        world.intercept(container, type_, queue(name));
+    }
+    let mut n = 0;
+    let mut goes_to = |type_: &str| {
+        n += 1;
+        db.tell(&format!("ask {type_} x:{n} callout"));
+        let request = world.pending();
+        assert_eq!(request.requester.container.as_deref(), Some("web.db"));
+        world
+            .call(&Answer {
+                id: request.id,
+                response: reject(EACCES),
+            })
+            .unwrap();
+        assert_eq!(db.hear(), Err(EACCES));
+        request.handler.unwrap()
+    };
+    assert_eq!(goes_to("logon"), "queue inner-logon");
+    assert_eq!(goes_to("user"), "queue inner-rest");
+    let remove = |container: &str, type_: &str| {
+        let call = Unintercept {
+            container: container.into(),
+            type_: type_.into(),
+        };
+        world.call(&call)
+    };
+    assert_eq!(remove("web.db", "*"), Ok(Empty {}));
+    assert_eq!(goes_to("user"), "queue outer-user");
+    assert_eq!(goes_to("logon"), "queue inner-logon");
+    assert_eq!(remove("web", "user"), Ok(Empty {}));
+    assert_eq!(goes_to("user"), "queue outer-rest");
+    assert_eq!(kind(remove("web", "user")), ErrorKind::NoSuchRule);
+    let rules = world.call(&ListRules { container: None }).unwrap().rules;
+    let shown: Vec<_> = rules
+        .iter()
+        .map(|r| (r.container.as_str(), r.type_.as_str()))
+        .collect();
+    assert_eq!(shown, [("web", "*"), ("web.db", "logon")]);
+}
+
+#[test]
+fn without_a_rule_a_request_fails_at_once_and_reaches_no_program_of_the_host() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let begun = Instant::now();
+    assert_eq!(web.do_("ask user a x"), Err(ENOKEY));
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let ended = &world.list().history;
+    assert_eq!(ended.len(), 1);
+    assert_eq!(
+        (ended[0].state.as_str(), ended[0].outcome),
+        ("rejected", Some(ENOKEY))
+    );
+}
+
+#[test]
+fn a_request_waits_a_moment_for_an_agent_to_come() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", Target::Agent(String::new()));
+    web.tell("value user a x");
+    world.pending();
+    let mut agent = world.agent("late", &[]);
+    let id = agent.next().id;
+    agent.complete(id, "still").unwrap();
+    assert_eq!(web.hear(), Ok("still".into()));
+    drop(agent);
+    let begun = Instant::now();
+    assert_eq!(web.do_("ask user b x"), Err(ENOKEY));
+    let took = begun.elapsed();
+    assert!(
+        took > Duration::from_millis(1900) && took < Duration::from_secs(4),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn a_busy_agent_gets_the_next_request_when_it_is_done() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let mut db = world.container("db");
+    world.intercept("web", "user", Target::Agent(String::new()));
+    world.intercept("db", "user", Target::Agent(String::new()));
+    let mut agent = world.agent_for_one();
+    web.tell("value user a x");
+    let first = agent.next().id;
+    db.tell("value user b x");
+    // Longer than a request waits where there is no agent at all.
+    assert_eq!(agent.next_within(Duration::from_millis(2500)), None);
+    agent.complete(first, "one").unwrap();
+    let second = agent.next();
+    assert_eq!(second.requester.container.as_deref(), Some("db"));
+    agent.complete(second.id, "two").unwrap();
+    assert_eq!(
+        (web.hear(), db.hear()),
+        (Ok("one".into()), Ok("two".into()))
+    );
+}
+
+#[test]
+fn a_denizen_that_lost_its_keyring_is_served_from_it_and_gets_it_back() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let add = Add {
+        container: "web".into(),
+        type_: "user".into(),
+        description: ByteText::from("granted"),
+        payload: Payload::new(b"treasure".to_vec()),
+        timeout: None,
+    };
+    world.call(&add).unwrap();
+    let grant = GrantTo {
+        key: ByteText::from("web/user:granted"),
+        container: "web".into(),
+        rights: vec!["search".into(), "read".into()],
+        accept_implied: vec!["inval".into(), "read".into()],
+        duration: None,
+        dry_run: false,
+    };
+    world.call(&grant).unwrap();
+    assert_eq!(web.do_("find user granted"), Ok("treasure".into()));
+    web.do_("join").unwrap();
+    assert_eq!(web.do_("find user granted"), Err(ENOKEY));
+    // Asked with callout information, so that there is an upcall at all.
+    assert_eq!(web.do_("value user granted x"), Ok("treasure".into()));
+    assert_eq!(web.do_("value user other x"), Err(ENOKEY));
+    // The container keyring itself is there again, not only a copy of the one key.
+    let more = Add {
+        description: ByteText::from("second"),
+        ..add
+    };
+    world.call(&more).unwrap();
+    let key = ByteText::from("web/user:second");
+    world.call(&GrantTo { key, ..grant }).unwrap();
+    assert_eq!(web.do_("find user second"), Ok("treasure".into()));
+}

@@ -1,0 +1,160 @@
+//! What neither requesters nor answerers can do or see.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use keyns_interfaces::containers;
+use keyns_interfaces::upcalls::{Answer, Subscribe, Target, UpcallInfo};
+use keyns_interfaces::Client;
+use keyns_sys::{KeySerial, key};
+use keyns_tests::unique;
+
+use crate::world::{World, queue, reject};
+use crate::{EACCES, EDEADLK, EPERM};
+
+#[test]
+fn no_other_process_answers_with_an_agents_token() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "*", Target::Agent(String::new()));
+    let mut agent = world.agent("helper", &[]);
+    web.tell("value user a x");
+    let id = agent.next().id;
+    // Same uid, right token, another process.
+    let token = &agent.registration.token;
+    let call = format!(
+        r#"{{"method":"org.keyns.Agents.Complete","parameters":{{"token":"{token}","id":{id},"payload":"c3RvbGVu"}}}}"#
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_asker"))
+        .args(["send", world.socket().to_str().unwrap(), &call])
+        .output()
+        .unwrap();
+    let reply = String::from_utf8(output.stdout).unwrap();
+    assert!(reply.contains("org.keyns.Agents.NoSuchAgent"), "{reply}");
+    agent.complete(id, "genuine").unwrap();
+    assert_eq!(web.hear(), Ok("genuine".into()));
+}
+
+#[test]
+fn a_name_that_only_the_kernel_gives_is_refused_and_never_shown_to_agents() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "*", Target::Agent(String::new()));
+    let mut agent = world.agent("helper", &[]);
+    assert_eq!(web.do_("ask user .dns:example.org x"), Err(EPERM));
+    assert_eq!(agent.next_within(Duration::from_millis(200)), None);
+    assert_eq!(world.list().history[0].outcome, Some(EPERM));
+}
+
+#[test]
+fn a_request_made_while_answering_one_of_its_type_is_refused() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "*", Target::Agent(String::new()));
+    let mut agent = world.agent("helper", &[]);
+    web.tell("value user a x");
+    let outer = agent.next().id;
+    // A child of the agent enters the container, as a handler might.
+    let mut handler = world.child_in(&web);
+    handler.do_("join").unwrap();
+    assert_eq!(handler.do_("ask user b x"), Err(EDEADLK));
+    // The control: it is not the ancestry alone that is refused.
+    handler.tell("ask logon x:c y");
+    let inner = agent.next().id;
+    agent.reject(inner, EACCES).unwrap();
+    assert_eq!(handler.hear(), Err(EACCES));
+    agent.complete(outer, "done").unwrap();
+    assert_eq!(web.hear(), Ok("done".into()));
+}
+
+#[test]
+fn an_answer_reaches_no_key_of_the_requester() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", Target::Agent(String::new()));
+    let mut agent = world.agent("helper", &[]);
+    let private: i32 = web.do_("add user private hidden").unwrap().parse().unwrap();
+    web.tell("value user a x");
+    let request = agent.next();
+    // This process is root and the agent; it knows all serials there are.
+    let target = KeySerial::new(request.key);
+    assert!(key::assume_authority(target).is_err());
+    let session = KeySerial::new(request.keyrings[2]);
+    for serial in [KeySerial::new(private), session] {
+        let read = key::read(serial).map_err(|e| e.raw_os_error());
+        assert_eq!(read, Err(Some(EACCES)));
+    }
+    agent.complete(request.id, "y").unwrap();
+    assert_eq!(web.hear(), Ok("y".into()));
+    assert!(key::assume_authority(target).is_err());
+    // The control: its owner can.
+    assert_eq!(web.do_("find user private"), Ok("hidden".into()));
+}
+
+#[test]
+fn payloads_are_in_no_log_event_or_listing() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", queue("desk"));
+    let mut events = world.runtime.block_on(async {
+        let client = Client::connect(world.socket()).await.unwrap();
+        client.subscribe(&Subscribe {}).await.unwrap()
+    });
+    let canary = unique("canary");
+    web.tell("value user a x");
+    let id = world.pending().id;
+    world.answer(id, &canary).unwrap();
+    assert_eq!(web.hear(), Ok(canary.clone()));
+    web.tell("value user b x");
+    let id = world.pending().id;
+    assert!(world.answer(id, &canary.repeat(4000)).is_err());
+    world
+        .call(&Answer {
+            id,
+            response: reject(EACCES),
+        })
+        .unwrap();
+    let mut seen = Vec::new();
+    let mut names = BTreeSet::new();
+    while names.len() < 4 {
+        let event = world.runtime.block_on(events.next()).unwrap().unwrap();
+        names.insert(event.event.clone());
+        seen.push(serde_json::to_string(&event).unwrap());
+    }
+    let expected = [
+        "subscribed",
+        "upcall-answered",
+        "upcall-arrived",
+        "upcall-rejected",
+    ];
+    assert_eq!(
+        names.iter().map(String::as_str).collect::<Vec<_>>(),
+        expected
+    );
+    seen.push(world.log());
+    let history: Vec<UpcallInfo> = world.list().history;
+    seen.push(serde_json::to_string(&history).unwrap());
+    let container = containers::Show {
+        container: "web".into(),
+    };
+    seen.push(serde_json::to_string(&world.call(&container).unwrap()).unwrap());
+    let all = seen.concat();
+    assert!(
+        all.contains("\"web\""),
+        "the control: the right things were looked at"
+    );
+    assert!(!all.contains(&canary));
+    assert!(!all.contains(&data(&canary)));
+}
+
+/// The beginning of a text as it stands in JSON payloads.
+fn data(text: &str) -> String {
+    let payload = serde_json::to_string(&keyns_interfaces::Payload::new(text.into())).unwrap();
+    payload
+        .trim_matches('"')
+        .trim_end_matches('=')
+        .chars()
+        .take(16)
+        .collect()
+}
