@@ -151,6 +151,9 @@ fn show(out: &mut dyn std::io::Write, created: &Created) -> std::io::Result<()> 
     }
 }
 
+/// How often a lease is looked at while there is no daemon.
+const NO_DAEMON: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Waits for the end of standard input, a signal, or the end of the lease at the daemon's side.
 /// Closing the lease is what kills the container, also if this process is killed.
 fn hold(context: &Context, name: &ContainerPath, lease: OwnedFd) -> Result<(), CommandError> {
@@ -189,7 +192,9 @@ fn hold(context: &Context, name: &ContainerPath, lease: OwnedFd) -> Result<(), C
     })
 }
 
-/// Returns at the end of standard input, or true when the other end of the lease is closed.
+/// Returns at the end of standard input, or true when the daemon has ended the lease.
+///
+/// A daemon that is only down closes its end too, but leaves the file: the next one opens it again.
 fn until_closed(lease: BorrowedFd<'_>) -> bool {
     let stdin = rustix::stdio::stdin();
     let mut buffer = [0; 4096];
@@ -205,7 +210,10 @@ fn until_closed(lease: BorrowedFd<'_>) -> bool {
         }
         let [lease_now, stdin_now] = watched.map(|fd| !fd.revents().is_empty());
         if lease_now {
-            return true;
+            if rustix::fs::fstat(lease).is_ok_and(|file| file.st_nlink == 0) {
+                return true;
+            }
+            std::thread::sleep(NO_DAEMON);
         }
         if stdin_now && !matches!(rustix::io::read(stdin, &mut buffer), Ok(1..)) {
             return false;

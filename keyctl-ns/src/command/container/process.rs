@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use keyns::name::ContainerPath;
 use keyns::text::Escaped;
-use keyns_interfaces::containers::{Exec, ExitStatus, Kill, Run, Started, Wait};
+use keyns_interfaces::containers::{Exec, ExitStatus, Kill, Run, Show, Started, Wait};
 use keyns_interfaces::{ByteText, Client, ClientError};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::isatty;
@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use crate::args::User;
 use crate::context::Context;
 use crate::daemon::{self, refused};
-use crate::error::CommandError;
+use crate::error::{CommandError, ErrorKind};
 use crate::terminal::{Relay, Restorer, copy_size};
 use crate::view;
 
@@ -77,7 +77,7 @@ pub fn detached(context: &Context, program: &Program) -> Result<(), CommandError
         let descriptors = vec![null()?, null()?, null()?];
         start(&mut client, program, false, descriptors)
             .await
-            .map(|(started, _)| started)
+            .map(|(process, _)| process.started)
     })?;
     context.ui.print(&started, |out, started| {
         writeln!(
@@ -112,12 +112,12 @@ pub fn foreground(context: &Context, program: &Program) -> Result<u8, CommandErr
         if !terminal {
             let (descriptors, relay) = standard()
                 .map_err(|error| CommandError::io("cannot pass on input and output", &error))?;
-            let (started, _) = start(&mut client, program, false, descriptors).await?;
-            let exit = follow(context, client, program, started, &mut signals, None).await?;
+            let (process, _) = start(&mut client, program, false, descriptors).await?;
+            let exit = follow(context, client, program, process, &mut signals, None).await?;
             relay.finish();
             return Ok(exit);
         }
-        let (started, replied) = start(&mut client, program, true, Vec::new()).await?;
+        let (process, replied) = start(&mut client, program, true, Vec::new()).await?;
         let master = replied.into_iter().next().ok_or_else(|| {
             CommandError::failure("cannot use the program's terminal")
                 .cause("the daemon sent none")
@@ -135,7 +135,7 @@ pub fn foreground(context: &Context, program: &Program) -> Result<u8, CommandErr
             context,
             client,
             program,
-            started,
+            process,
             &mut signals,
             Some(master.as_fd()),
         )
@@ -157,12 +157,19 @@ async fn start(
     program: &Program,
     terminal: bool,
     mut descriptors: Vec<OwnedFd>,
-) -> Result<(Started, Vec<OwnedFd>), CommandError> {
+) -> Result<(Process, Vec<OwnedFd>), CommandError> {
     if let Some(path) = &program.file {
         descriptors.push(open(path)?);
     }
-    let call = Run {
+    // By number from here on: a container that dies at once gives its name free before anybody has
+    // asked how its process ended.
+    let show = Show {
         container: program.container.to_string(),
+    };
+    let (shown, _) = client.call(&show, Vec::new()).await.map_err(refused)?;
+    let container = shown.container.id.to_string();
+    let call = Run {
+        container: container.clone(),
         command: program.command.clone(),
         environment: environment(program, terminal),
         uid: program.user.uid,
@@ -175,7 +182,24 @@ async fn start(
     } else {
         client.call(&Exec(call), descriptors).await
     };
-    result.map_err(refused)
+    let (started, replied) = result.map_err(|error| {
+        let error = refused(error);
+        // ENOENT, although the file was opened: it is the loader or interpreter that is missing.
+        match (program.file.is_some(), error.errno) {
+            (true, Some(2)) => error
+                .cause("the file needs a loader or interpreter that is not there inside")
+                .hint("pass a static program, or create the container with --root usr"),
+            _ => error,
+        }
+    })?;
+    Ok((Process { container, started }, replied))
+}
+
+/// A process that was started.
+struct Process {
+    /// Number of the container.
+    container: String,
+    started: Started,
 }
 
 /// What was asked for, after PATH and TERM where these were not.
@@ -277,13 +301,13 @@ async fn follow(
     context: &Context,
     client: Client,
     program: &Program,
-    started: Started,
+    process: Process,
     signals: &mut Signals,
     master: Option<BorrowedFd<'_>>,
 ) -> Result<ExitStatus, CommandError> {
     let call = Wait {
-        container: program.container.to_string(),
-        process: Some(started.process),
+        container: process.container,
+        process: Some(process.started.process),
     };
     let mut ended = pin!(wait(context, client, &call));
     let mut signalled = false;
@@ -300,12 +324,12 @@ async fn follow(
             }
             Caught::PassOn(kind) => {
                 let number = kind.as_raw_value();
-                if signalled || (pass_on(context, &call, number).await.is_err() && master.is_none())
-                {
-                    return Ok(left(context, program, started, number));
-                }
-                if kind == SignalKind::hangup() {
-                    return Ok(left(context, program, started, number));
+                // A process that cannot be found has just ended.
+                let lost = pass_on(context, &call, number)
+                    .await
+                    .is_err_and(|error| error.kind != ErrorKind::NotFound);
+                if signalled || lost || kind == SignalKind::hangup() {
+                    return Ok(left(context, program, &process.started, number));
                 }
                 signalled = true;
             }
@@ -314,7 +338,7 @@ async fn follow(
 }
 
 /// Says that the program goes on without us; our own end is that of a process the signal killed.
-fn left(context: &Context, program: &Program, started: Started, number: i32) -> ExitStatus {
+fn left(context: &Context, program: &Program, started: &Started, number: i32) -> ExitStatus {
     context.ui.note(&format!(
         "process {} of container “{}” may still be running; keyctl-ns container kill {} ends the container",
         started.process, program.container, program.container
