@@ -170,7 +170,7 @@ fn check(daemon: &Daemon, call: Serve) -> Result<Offer, Error> {
     // By number from here on: whoever gets the name of a dead container is somebody else.
     let resolve = |name: &String| {
         let record = daemon.containers.resolve(name)?;
-        demand_alive(&record, "serve it")?;
+        demand_alive(&record, &format!("serve container “{}”", record.path))?;
         Ok((record.id, record.path.to_string()))
     };
     let scope = containers

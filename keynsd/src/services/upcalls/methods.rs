@@ -137,7 +137,8 @@ impl Upcalls {
 
 fn intercept(daemon: &Daemon, call: Intercept) -> Result<Intercepted, Error> {
     let container = daemon.containers.resolve(&call.container)?;
-    demand_alive(&container, "intercept its requests")?;
+    let what = format!("intercept requests of container “{}”", container.path);
+    demand_alive(&container, &what)?;
     let Intercept {
         type_,
         target,
