@@ -1,5 +1,6 @@
 //! Looking after grants: copies follow their sources and are there.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -90,8 +91,9 @@ impl KeyBook {
                 let begun = Instant::now();
                 let mut keyrings: Vec<(ContainerId, ContainerKeyrings)> = Vec::new();
                 let mut outcomes: Vec<Outcome> = Vec::new();
+                let mut looked_at = BTreeSet::new();
                 for (key, copies) in &jobs {
-                    let tended = keys.tend(key, copies);
+                    let tended = keys.tend(key, copies, &mut looked_at);
                     if let Ok(tended) = &tended {
                         for (state, (plan, _)) in tended.copies.iter().zip(copies) {
                             if let (CopyState::Renewed(_), Ok(now)) =

@@ -1,5 +1,6 @@
 //! What the worker thread possesses and whom it acts as, for the length of one operation.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -7,15 +8,21 @@ use keyns_sys::cred::{set_fsgid, set_fsuid};
 use keyns_sys::{KeySerial, key};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Links in the thread keyring; dropped with this value.
+thread_local! {
+    /// The thread keyring could not be cleared after the last operation.
+    static DIRTY: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Links in the thread keyring; dropped with this value. Only one exists at a time.
 #[must_use]
 pub(super) struct Grasp(());
 
 impl Grasp {
-    /// Empties the thread keyring, then links each of `keyrings` into it (needs LINK on each).
+    /// Links each of `keyrings` into the thread keyring, which is empty before (needs LINK on each).
     pub(super) fn of(keyrings: &[KeySerial]) -> io::Result<Self> {
-        // Also what a former operation left if its own clearing failed.
-        key::clear(KeySerial::THREAD)?;
+        if DIRTY.replace(true) {
+            key::clear(KeySerial::THREAD)?;
+        }
         let grasp = Self(());
         for keyring in keyrings {
             key::link(*keyring, KeySerial::THREAD)?;
@@ -26,8 +33,8 @@ impl Grasp {
 
 impl Drop for Grasp {
     fn drop(&mut self) {
-        // It cannot fail on one's own thread keyring; the next operation clears it again anyway.
-        let _ = key::clear(KeySerial::THREAD);
+        // Without memory this fails, and the next operation has to.
+        DIRTY.set(key::clear(KeySerial::THREAD).is_err());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keeping copies like their sources, and there at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use keyns_sys::secret::SecretBytes;
@@ -10,6 +10,7 @@ use super::error::KeyError;
 use super::projection::{CopyPlan, Copying};
 use super::registry::{Keys, acting_as};
 use super::store::{KeyRef, now, set_deadline};
+use crate::engine::container::ContainerId;
 
 /// Hashes of the payloads that copies were last given, keyed by this process alone. Never payloads.
 #[derive(Debug, Default)]
@@ -71,12 +72,16 @@ impl Keys {
     /// Compares a source with what its copies were last given and brings them in order: updates
     /// them, makes those anew that a denizen invalidated, and ends them with their source.
     ///
+    /// Containers whose keyrings were looked at are noted in `looked_at` and not looked at again, so
+    /// that many sources cost little: use one set for one round.
+    ///
     /// # Errors
     /// The source could not be looked at for a reason that says nothing about it.
     pub fn tend(
         &mut self,
         source: &KeyRef,
         copies: &[(CopyPlan, KeySerial)],
+        looked_at: &mut BTreeSet<ContainerId>,
     ) -> Result<Tended, KeyError> {
         let payload = match self.read_source(source) {
             Ok(payload) => payload,
@@ -106,7 +111,7 @@ impl Keys {
         let mut states = Vec::with_capacity(copies.len());
         for (plan, serial) in copies {
             let state = self
-                .tend_copy(source, &payload, changed, plan, *serial)
+                .tend_copy(source, &payload, changed, plan, *serial, looked_at)
                 .unwrap_or_else(CopyState::Failed);
             complete &= !matches!(state, CopyState::Failed(_));
             states.push(state);
@@ -129,12 +134,16 @@ impl Keys {
         changed: bool,
         plan: &CopyPlan,
         serial: KeySerial,
+        looked_at: &mut BTreeSet<ContainerId>,
     ) -> Result<CopyState, KeyError> {
         if plan.deadline.is_some_and(|deadline| deadline <= now()) {
             self.remove_copy(plan.container, serial)?;
             return Ok(CopyState::Ended);
         }
-        self.heal(plan.container)?;
+        if !looked_at.contains(&plan.container) {
+            self.heal(plan.container)?;
+            looked_at.insert(plan.container);
+        }
         let alive = self.copy_lives(plan.container, serial, Some(&source.facts))?;
         if alive && !changed {
             return Ok(CopyState::Kept);

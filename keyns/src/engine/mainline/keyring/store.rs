@@ -12,7 +12,7 @@ use super::container::unless_dead;
 use super::error::{KeyError, death};
 use super::facts::KeyFacts;
 use super::masks;
-use super::possession::Grasp;
+use super::possession::{ActingAs, Grasp};
 use super::registry::{Keys, children, hold};
 use crate::engine::container::ContainerId;
 use crate::engine::error::EngineError;
@@ -110,11 +110,12 @@ impl Keys {
         payload: &SecretBytes,
         deadline: Option<Deadline>,
     ) -> Result<KeyFacts, KeyError> {
-        let (_held, facts) = self.hold_key(key)?;
+        let _held = self.hold_key(key)?;
+        let facts = &key.facts;
         key::update(facts.serial, payload.as_slice())
             .map_err(KeyError::charging(facts.uid, "update a key"))?;
         set_deadline(facts.serial, deadline)?;
-        Ok(facts)
+        Ok(facts.clone())
     }
 
     /// Reads a payload.
@@ -123,7 +124,8 @@ impl Keys {
     /// [`KeyError::Gone`]; `EOPNOTSUPP` for a type without read method; `EACCES` for a lent key that
     /// gives its possessor no right to search.
     pub fn read(&self, key: &KeyRef) -> Result<SecretBytes, KeyError> {
-        let (_held, facts) = self.hold_key(key)?;
+        let _held = self.hold_key(key)?;
+        let facts = &key.facts;
         key::read(facts.serial)
             .map(SecretBytes::new)
             .map_err(KeyError::on(facts.serial, "read a key"))
@@ -134,7 +136,9 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Gone`]
     pub fn describe(&self, key: &KeyRef) -> Result<KeyFacts, KeyError> {
-        self.hold_key(key).map(|(_held, facts)| facts)
+        let _held = self.hold_key(key)?;
+        let serial = key.facts.serial;
+        KeyFacts::of(serial).map_err(KeyError::on(serial, "describe a key"))
     }
 
     /// Invalidates a stored key.
@@ -142,7 +146,8 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Gone`]; the kernel's.
     pub fn invalidate(&mut self, key: &KeyRef) -> Result<(), KeyError> {
-        let (_held, facts) = self.hold_key(key)?;
+        let _held = self.hold_key(key)?;
+        let facts = &key.facts;
         unless_dead(key::invalidate(facts.serial)).map_err(KeyError::of("invalidate a key"))?;
         self.memory.forget(facts.serial);
         Ok(())
@@ -165,7 +170,8 @@ impl Keys {
             });
         };
         let (from, to) = (self.ring(from)?.store, self.ring(to)?.store);
-        let (held, facts) = self.hold_key(key)?;
+        let held = self.hold_key(key)?;
+        let facts = key.facts.clone();
         drop(held);
         // Two stores have the same description, so the thread keyring can hold only one; the key
         // goes through it.
@@ -187,10 +193,7 @@ impl Keys {
     }
 
     /// Possesses a key through the link in its home and checks that it is still the same.
-    pub(super) fn hold_key(
-        &self,
-        key: &KeyRef,
-    ) -> Result<((Grasp, super::possession::ActingAs), KeyFacts), KeyError> {
+    pub(super) fn hold_key(&self, key: &KeyRef) -> Result<(Grasp, ActingAs), KeyError> {
         let serial = key.facts.serial;
         let gone = |why| KeyError::Gone { serial, why };
         let home = match key.home {
@@ -200,21 +203,23 @@ impl Keys {
                 .ok_or_else(|| gone("it is not lent any more"))?,
         };
         let held = hold(0, &[home])?;
-        // A search by name costs the same in a large store; some types are found by other words.
+        // A search by name says at once that the very key is linked here and has that name; a large
+        // store costs no more than a small one.
         let (type_, description) = (&key.facts.type_, &key.facts.description);
         let found = key::search(home, type_, description, KeySerial::NONE);
-        if !found.is_ok_and(|found| found == serial) {
-            let linked =
-                key::read_keyring(home).map_err(KeyError::of("read the keyring of a key"))?;
-            if !linked.contains(&serial) {
-                return Err(gone("it was invalidated, or expired and was collected"));
-            }
+        if found.is_ok_and(|found| found == serial) {
+            return Ok(held);
+        }
+        // Keys of some types are found by other words, and lent ones may not be searchable.
+        let linked = key::read_keyring(home).map_err(KeyError::of("read the keyring of a key"))?;
+        if !linked.contains(&serial) {
+            return Err(gone("it was invalidated, or expired and was collected"));
         }
         let facts = KeyFacts::of(serial).map_err(KeyError::on(serial, "describe a key"))?;
-        if !facts.is(&key.facts.type_, &key.facts.description) {
+        if !facts.is(type_, description) {
             return Err(gone("another key has its number now"));
         }
-        Ok((held, facts))
+        Ok(held)
     }
 }
 
@@ -228,10 +233,7 @@ fn unlink_dead(store: KeySerial) -> io::Result<()> {
     Ok(())
 }
 
-fn hold_store(
-    keys: &Keys,
-    id: ContainerId,
-) -> Result<(Grasp, super::possession::ActingAs), KeyError> {
+fn hold_store(keys: &Keys, id: ContainerId) -> Result<(Grasp, ActingAs), KeyError> {
     hold(0, &[keys.ring(id)?.store])
 }
 
