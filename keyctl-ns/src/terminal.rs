@@ -53,7 +53,8 @@ impl Restorer {
         PANICS.call_once(restore_on_panic);
         *ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(original);
         let restorer = Self(());
-        tcsetattr(stdin, OptionalActions::Flush, &settings)?;
+        // What was typed ahead is for the program.
+        tcsetattr(stdin, OptionalActions::Drain, &settings)?;
         Ok(restorer)
     }
 }
