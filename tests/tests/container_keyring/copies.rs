@@ -301,6 +301,40 @@ fn a_full_quota_names_the_uid_and_the_figures() {
     );
 }
 
+/// UPDATE takes one page, although a key may be larger.
+#[test]
+fn payloads_larger_than_a_page_are_updated_too() {
+    let engine = Engine::start();
+    let (id, _) = engine.container(0, Some(engine.range()));
+    let source = engine.add(id, "k", "small");
+    let former = engine.project(&source, id, Bits::SEARCH);
+    keyns_sys::key::link(former, KeySerial::THREAD).unwrap();
+    let large = "x".repeat(32_767);
+    let (key, payload) = (source.clone(), secret(&large));
+    let facts = engine.keys(move |keys| keys.update(&key, &payload, None));
+    assert_eq!(facts.serial, source.facts.serial);
+    let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), former)]);
+    let [CopyState::Renewed(copy)] = tended.copies[..] else {
+        panic!("{tended:?}")
+    };
+    assert_eq!(keyns_sys::key::read(copy).unwrap(), large.as_bytes());
+    // Not even a link of a denizen's own would have kept the former copy.
+    assert!(keyns_sys::key::read(former).is_err());
+    let found = engine.copies(id);
+    assert_eq!(
+        (found.len(), found[0].mask),
+        (1, copy_mask(Bits::SEARCH).raw())
+    );
+    assert_eq!(engine.keys(move |keys| keys.stored(id)).len(), 1);
+    let key = source.clone();
+    engine.keys(move |keys| keys.update(&key, &secret("small again"), None));
+    let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
+    assert!(
+        matches!(tended.copies[..], [CopyState::Updated]),
+        "{tended:?}"
+    );
+}
+
 /// The daemon looks after all grants once a second, and may take a hundredth of a processor for it.
 #[test]
 fn looking_after_a_thousand_grants_costs_little() {

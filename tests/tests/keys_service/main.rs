@@ -14,7 +14,7 @@ mod world;
 use std::ffi::CString;
 use std::time::{Duration, Instant};
 
-use keyns_interfaces::containers::{GetKeyring, Kill};
+use keyns_interfaces::containers::{Create, GetKeyring, Kill, Namespace, Root};
 use keyns_interfaces::keys::{
     Add, Describe, Drop, GetAcl, GrantTo, Granted, Invalidate, Lend, List, Move, Read, Update,
 };
@@ -601,5 +601,33 @@ fn subscribers_hear_what_happens_to_keys_without_payloads() {
         assert_eq!(event.grant.is_some(), name.ends_with("granted"), "{name}");
         assert!(!serde_json::to_string(&event).unwrap().contains("canary"));
     }
+    world.instance.stop();
+}
+
+#[test]
+fn an_update_that_does_not_reach_a_copy_is_no_success() {
+    let world = World::start();
+    // Without a user namespace: the copies have an ordinary quota of their own.
+    let create = Create {
+        name: "host".into(),
+        namespaces: vec![Namespace::Pid],
+        root: Root::Empty,
+        kill_on_close: false,
+    };
+    world.ok(&create);
+    world.ok(&add("host", "k", "small"));
+    world.ok(&grant("host/user:k", "host"));
+    let update = |payload: &str| Update {
+        key: text("host/user:k"),
+        payload: Payload::new(payload.as_bytes().to_vec()),
+    };
+    let error = world.call(&update(&"x".repeat(30_000))).unwrap_err();
+    assert!(error.message.contains("not everywhere"), "{error:?}");
+    assert!(
+        error.cause.unwrap().contains("key quota of uid"),
+        "{:?}",
+        error.message
+    );
+    world.ok(&update("small again"));
     world.instance.stop();
 }

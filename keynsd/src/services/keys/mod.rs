@@ -50,6 +50,8 @@ pub struct KeyBook {
     sources: RefCell<BTreeMap<KeySerial, Source>>,
     /// Drop keyrings by the connection they end with.
     drops: RefCell<HashMap<ConnectionId, KeySerial>>,
+    /// What is wrong with the copies of a source at present.
+    troubles: RefCell<BTreeMap<KeySerial, String>>,
     /// Held while keys or grants are changed, so that what was decided still holds when it is done.
     turn: Mutex<()>,
     /// Notified when there may be grants to look after.
@@ -66,6 +68,7 @@ impl KeyBook {
             store,
             sources: RefCell::default(),
             drops: RefCell::default(),
+            troubles: RefCell::default(),
             turn: Mutex::new(()),
             granted: Notify::new(),
             interval_ms: Cell::new(0),

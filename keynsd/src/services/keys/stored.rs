@@ -155,6 +155,13 @@ impl KeyBook {
         let source = self.source(source.serial()).unwrap_or(source);
         let info = key_info(daemon, &source);
         announce(daemon, "key-updated", &info);
+        let trouble = self.troubles.borrow().get(&source.serial()).cloned();
+        if let Some(trouble) = trouble {
+            let message = format!("{} is updated, but not everywhere", shown(&call.key));
+            return Err(Error::new(ErrorKind::System, message)
+                .cause(trouble)
+                .hint("keynsd tries again once a second"));
+        }
         Ok(info)
     }
 

@@ -133,10 +133,30 @@ impl KeyBook {
         let tended = match tended {
             Ok(tended) => tended,
             Err(error) => {
-                tracing::warn!(key = serial.raw(), %error, "a granted key cannot be looked at");
+                self.trouble(serial, &[format!("it cannot be looked at: {error}")]);
                 return;
             }
         };
+        let failures: Vec<String> = tended
+            .copies
+            .iter()
+            .zip(&source.grants)
+            .filter_map(|(state, grant)| match state {
+                CopyState::Failed(error) => {
+                    let id = grant.container;
+                    let path = daemon
+                        .containers
+                        .get(id)
+                        .map(|record| record.path.to_string());
+                    let name = path.unwrap_or_else(|| id.to_string());
+                    Some(format!(
+                        "its copy in container “{name}” is out of order: {error}"
+                    ))
+                }
+                _ => None,
+            })
+            .collect();
+        self.trouble(serial, &failures);
         if let SourceState::Gone(why) = tended.source {
             tracing::info!(
                 key = serial.raw(),
@@ -144,6 +164,7 @@ impl KeyBook {
                 "a granted key is gone, and its copies with it"
             );
             self.sources.borrow_mut().remove(&serial);
+            self.troubles.borrow_mut().remove(&serial);
             self.forget(serial);
             if source.key.home == Home::Lent
                 && let Err(error) = self.work(move |keys| keys.give_back(serial)).await
@@ -178,11 +199,7 @@ impl KeyBook {
                         .retain(|known| known.container != grant.container);
                     "key-ungranted"
                 }
-                CopyState::Failed(error) => {
-                    let container = grant.container.0;
-                    tracing::warn!(key = serial.raw(), container, %error, "a copy is out of order");
-                    continue;
-                }
+                CopyState::Failed(_) => continue,
             };
             happened.push((name, grant));
         }
@@ -200,6 +217,20 @@ impl KeyBook {
             told.key = Some(info.clone());
             told.grant = Some(grant_info(daemon, &source, &grant));
             daemon.bus.publish(Topic::Keys, told);
+        }
+    }
+
+    /// Writes down what is wrong with a source's copies, and logs it once.
+    fn trouble(&self, serial: KeySerial, failures: &[String]) {
+        let mut troubles = self.troubles.borrow_mut();
+        if failures.is_empty() {
+            troubles.remove(&serial);
+            return;
+        }
+        let now = failures.join("; ");
+        if troubles.get(&serial) != Some(&now) {
+            tracing::warn!(key = serial.raw(), trouble = now, "a grant is not in order");
+            troubles.insert(serial, now);
         }
     }
 

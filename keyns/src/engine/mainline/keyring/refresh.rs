@@ -9,7 +9,7 @@ use keyns_sys::{KeySerial, key};
 use super::error::KeyError;
 use super::projection::{CopyPlan, Copying};
 use super::registry::{Keys, acting_as};
-use super::store::{KeyRef, now, set_deadline};
+use super::store::{KeyRef, is_too_long, now, set_deadline};
 use crate::engine::container::ContainerId;
 
 /// Hashes of the payloads that copies were last given, keyed by this process alone. Never payloads.
@@ -151,16 +151,20 @@ impl Keys {
         if alive && Copying::of(&source.facts.type_)? == Copying::Plain {
             let owner = self.ring(plan.container)?.owner;
             let _acting = acting_as(owner)?;
-            key::update(serial, payload.as_slice())
-                .map_err(KeyError::charging(owner, "update a copy"))?;
-            // UPDATE makes keys of some types live for ever.
-            set_deadline(serial, plan.deadline)?;
-            return Ok(CopyState::Updated);
+            match key::update(serial, payload.as_slice()) {
+                Ok(()) => {
+                    // UPDATE makes keys of some types live for ever.
+                    set_deadline(serial, plan.deadline)?;
+                    return Ok(CopyState::Updated);
+                }
+                // More than UPDATE takes: the copy is replaced.
+                Err(error) if is_too_long(&error, payload) => {}
+                Err(error) => return Err(KeyError::charging(owner, "update a copy")(error)),
+            }
         }
         let copy = self.copy(source, payload, plan)?;
-        if let Some(ring) = self.rings.get_mut(&plan.container) {
-            ring.copies.remove(&serial);
-        }
+        // A denizen that was allowed to link the former copy elsewhere may still have it.
+        self.remove_copy(plan.container, serial)?;
         Ok(CopyState::Renewed(copy.serial))
     }
 }

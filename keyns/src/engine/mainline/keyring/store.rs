@@ -112,8 +112,24 @@ impl Keys {
     ) -> Result<KeyFacts, KeyError> {
         let _held = self.hold_key(key)?;
         let facts = &key.facts;
-        key::update(facts.serial, payload.as_slice())
-            .map_err(KeyError::charging(facts.uid, "update a key"))?;
+        let what = "update a key";
+        match key::update(facts.serial, payload.as_slice()) {
+            Err(error) if is_too_long(&error, payload) => {
+                // add_key(2) updates a key that is there, and takes as much as its type does.
+                let (type_, description) = (&facts.type_, &facts.description);
+                let updated = key::add_key(type_, description, payload.as_slice(), self.home(key)?)
+                    .map_err(KeyError::charging(facts.uid, what))?;
+                if updated != facts.serial {
+                    unless_dead(key::invalidate(updated)).map_err(KeyError::of(what))?;
+                    let why = "it expired just now";
+                    return Err(KeyError::Gone {
+                        serial: facts.serial,
+                        why,
+                    });
+                }
+            }
+            other => other.map_err(KeyError::charging(facts.uid, what))?,
+        }
         set_deadline(facts.serial, deadline)?;
         Ok(facts.clone())
     }
@@ -192,16 +208,23 @@ impl Keys {
         Ok(facts)
     }
 
+    /// The keyring that links a key.
+    fn home(&self, key: &KeyRef) -> Result<KeySerial, KeyError> {
+        let serial = key.facts.serial;
+        match key.home {
+            Home::Store(id) => Ok(self.ring(id)?.store),
+            Home::Lent => self.lent_slot(serial).ok_or(KeyError::Gone {
+                serial,
+                why: "it is not lent any more",
+            }),
+        }
+    }
+
     /// Possesses a key through the link in its home and checks that it is still the same.
     pub(super) fn hold_key(&self, key: &KeyRef) -> Result<(Grasp, ActingAs), KeyError> {
         let serial = key.facts.serial;
         let gone = |why| KeyError::Gone { serial, why };
-        let home = match key.home {
-            Home::Store(id) => self.ring(id)?.store,
-            Home::Lent => self
-                .lent_slot(serial)
-                .ok_or_else(|| gone("it is not lent any more"))?,
-        };
+        let home = self.home(key)?;
         let held = hold(0, &[home])?;
         // A search by name says at once that the very key is linked here and has that name; a large
         // store costs no more than a small one.
@@ -221,6 +244,13 @@ impl Keys {
         }
         Ok(held)
     }
+}
+
+/// Whether UPDATE refused a payload for its length: it takes one page (`keyctl_update_key`), although
+/// `add_key(2)` takes up to a megabyte.
+pub(super) fn is_too_long(error: &io::Error, payload: &SecretBytes) -> bool {
+    const SMALLEST_PAGE: usize = 4096;
+    Errno::from_io_error(error) == Some(Errno::INVAL) && payload.len() > SMALLEST_PAGE
 }
 
 /// Unlinks the dead keys of a possessed store.
