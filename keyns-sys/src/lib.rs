@@ -11,6 +11,7 @@ pub mod helper_process;
 pub mod kernel_probe;
 pub mod key;
 pub mod key_crypto;
+pub mod mount;
 pub mod peer;
 pub mod process;
 pub mod requester;

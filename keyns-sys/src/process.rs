@@ -107,13 +107,17 @@ pub fn fork(_: &SingleThreaded, options: ForkOptions<'_>) -> io::Result<Fork> {
     // Safety: the arguments have the layout the kernel expects and live through the call. Without
     // CLONE_VM parent and child have separate memory; the proof says no other thread of the parent
     // can have left a lock in the child's copy.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
     if pid == 0 {
         return Ok(Fork::Child);
     }
     // Safety: the kernel stored a fresh descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Fork::Parent { pid: pid as u32, pidfd })
+    Ok(Fork::Parent {
+        pid: pid as u32,
+        pidfd,
+    })
 }
 
 /// Closes every descriptor from `first` on, those in `keep` excepted (`close_range(2)`).
@@ -178,6 +182,22 @@ pub fn loopback_up() -> io::Result<()> {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // Safety: the request is a valid `ifreq` that lives through the call.
-    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) };
+    let ret = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as libc::Ioctl,
+            &raw const request,
+        )
+    };
     check(libc::c_long::from(ret)).map(drop)
+}
+
+/// Gives every signal its default disposition, which a program executed next inherits
+/// (`signal(7)`: ignored signals stay ignored over `execve(2)`).
+pub fn reset_signals(_: &SingleThreaded) {
+    for signal in 1..=64 {
+        // Safety: the default disposition runs no code of this process. KILL, STOP and the C
+        // library's own signals cannot be changed, which is no loss.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }

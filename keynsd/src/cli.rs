@@ -72,7 +72,10 @@ pub fn main() -> ExitCode {
 
 fn serve(args: DaemonArgs) -> Result<(), crate::run::StartError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     crate::run::run(Config {
         paths: args.instance,
         helpers: args.helpers.unwrap_or_else(|| programs("keyns-stage")),

@@ -53,8 +53,10 @@ impl Daemon {
         let result = tokio::task::spawn_blocking(move || call(&engine).map_err(Into::into)).await;
         match result {
             Ok(result) => result.map_err(|error| engine_error(what, &error)),
-            Err(_) => Err(Error::new(ErrorKind::System, format!("cannot {}", what.into()))
-                .cause("the daemon is ending")),
+            Err(_) => Err(
+                Error::new(ErrorKind::System, format!("cannot {}", what.into()))
+                    .cause("the daemon is ending"),
+            ),
         }
     }
 }

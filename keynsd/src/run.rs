@@ -1,13 +1,14 @@
 //! The daemon from start to stop.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use keyns::engine::container::{ExitStatus, State};
 use keyns::engine::mainline::{Mainline, Options};
+use nix::sys::resource::Resource;
 use rustix::fs::FlockOperation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -59,11 +60,18 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
 /// [`StartError`]; after the start nothing ends the daemon but a signal.
 pub fn run(config: Config) -> Result<(), StartError> {
     let facts = keyns::probe::KernelFacts::probe().map_err(system("look at this machine"))?;
-    facts.check().map_err(|lacking| StartError::Refused(lacking.to_string()))?;
+    facts
+        .check()
+        .map_err(|lacking| StartError::Refused(lacking.to_string()))?;
     // Payloads pass through this process: no core file, no ptrace by others of its uid.
     nix::sys::prctl::set_dumpable(false).map_err(|e| system("become undumpable")(e.into()))?;
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)
+    nix::sys::resource::getrlimit(Resource::RLIMIT_CORE)
+        .and_then(|(_, hard)| nix::sys::resource::setrlimit(Resource::RLIMIT_CORE, 0, hard))
         .map_err(|e| system("forbid core files")(e.into()))?;
+    // Before any other thread exists: none of them possesses what the starter possessed.
+    keyns_sys::key::join_session_keyring(None).map_err(system(
+        "leave the session keyring of whoever started the daemon",
+    ))?;
     front::raise_descriptor_limit().map_err(system("raise the limit of open files"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +92,9 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
     let daemon = Rc::new(Daemon {
         bus: Bus::default(),
-        container_ids: store.counter("container").map_err(system("read the state"))?,
+        container_ids: store
+            .counter("container")
+            .map_err(system("read the state"))?,
         containers: ContainerTable::default(),
         keys: Rc::new(KeyBook::new(Arc::clone(&engine), store.clone())),
         upcalls: Upcalls::open(&store).map_err(system("read the rules"))?,
@@ -140,7 +150,12 @@ pub fn router(daemon: &Rc<Daemon>) -> Router<Daemon> {
 /// One daemon an instance.
 fn lock_instance(config: &Config) -> Result<File, StartError> {
     let directory = config.paths.runtime();
-    fs::create_dir_all(&directory).map_err(system("make the runtime directory"))?;
+    // Others may pass through to the varlink socket, not look.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&directory)
+        .map_err(system("make the runtime directory"))?;
     let file = OpenOptions::new()
         .create(true)
         .append(true)
@@ -160,8 +175,10 @@ async fn stop(daemon: &Rc<Daemon>, lock: File) {
     tracing::info!("stopping");
     if daemon.config.transient {
         for record in daemon.containers.all() {
-            if record.state != State::Dead {
-                containers::end(daemon, record.id, ExitStatus::Unknown).await;
+            if record.state != State::Dead
+                && let Err(error) = containers::end(daemon, record.id, ExitStatus::Unknown).await
+            {
+                tracing::error!(cause = error.cause.as_deref(), "{error}");
             }
         }
     }
@@ -169,7 +186,10 @@ async fn stop(daemon: &Rc<Daemon>, lock: File) {
         return;
     }
     // Nothing runs that would need it: the machine becomes as it was.
-    if let Err(error) = daemon.blocking("remove the instance", |engine| engine.dissolve()).await {
+    if let Err(error) = daemon
+        .blocking("remove the instance", |engine| engine.dissolve())
+        .await
+    {
         tracing::warn!(cause = error.cause.as_deref(), "{}", error.message);
         return;
     }

@@ -33,7 +33,9 @@ impl Store {
     /// # Errors
     /// Those of the file system.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        let store = Self { directory: directory.to_owned() };
+        let store = Self {
+            directory: directory.to_owned(),
+        };
         make(directory)?;
         let boot = fs::read_to_string(BOOT_ID)?;
         let marker = directory.join("boot-id");
@@ -95,7 +97,9 @@ impl Store {
         let mut objects = Vec::new();
         for entry in entries {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             if name.starts_with('.') {
                 // Left by a daemon that was killed while it wrote.
                 fs::remove_file(entry.path())?;
@@ -167,15 +171,22 @@ impl Counter {
 }
 
 fn make(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     let temporary = path.with_file_name(name);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     drop(file);
     fs::rename(&temporary, path)
@@ -194,7 +205,10 @@ mod tests {
         store.put("thing", "2", &"other").unwrap();
         store.delete("thing", "2").unwrap();
         store.delete("thing", "2").unwrap();
-        assert_eq!(store.load::<String>("thing").unwrap(), [("1".into(), "new".into())]);
+        assert_eq!(
+            store.load::<String>("thing").unwrap(),
+            [("1".into(), "new".into())]
+        );
         assert!(store.load::<u32>("thing").is_err());
     }
 

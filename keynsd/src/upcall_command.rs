@@ -44,7 +44,9 @@ pub(crate) enum UpcallCommand {
 pub(crate) fn run(command: &UpcallCommand) -> ExitCode {
     let root = Root::default();
     let program = |given: &Option<PathBuf>| {
-        given.clone().unwrap_or_else(|| programs(PROGRAM).join(PROGRAM))
+        given
+            .clone()
+            .unwrap_or_else(|| programs(PROGRAM).join(PROGRAM))
     };
     let result = match command {
         UpcallCommand::Install { program: given } => {
@@ -53,10 +55,20 @@ pub(crate) fn run(command: &UpcallCommand) -> ExitCode {
         UpcallCommand::Uninstall => takeover::uninstall(&root).and_then(|()| status(&root)),
         UpcallCommand::Status => status(&root),
         UpcallCommand::Recover => takeover::recover(&root).map(|undone| {
-            println!("{}", if undone { "undone" } else { "nothing was left behind" });
+            println!(
+                "{}",
+                if undone {
+                    "undone"
+                } else {
+                    "nothing was left behind"
+                }
+            );
             ExitCode::SUCCESS
         }),
-        UpcallCommand::With { program: given, command } => with(&program(given), command),
+        UpcallCommand::With {
+            program: given,
+            command,
+        } => with(&program(given), command),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: cannot change or show /sbin/request-key\n  cause: {error}");
@@ -72,11 +84,16 @@ fn with(program: &std::path::Path, command: &[OsString]) -> Result<ExitCode, Tak
             // A signal's number above 128, as shells have it.
             Ok(status) => {
                 use std::os::unix::process::ExitStatusExt as _;
-                let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+                let code = status
+                    .code()
+                    .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
                 ExitCode::from(u8::try_from(code).unwrap_or(1))
             }
             Err(error) => {
-                eprintln!("error: cannot run “{}”\n  cause: {error}", name.to_string_lossy());
+                eprintln!(
+                    "error: cannot run “{}”\n  cause: {error}",
+                    name.to_string_lossy()
+                );
                 ExitCode::FAILURE
             }
         },

@@ -53,7 +53,12 @@ impl Instance {
     pub fn start(what: &str) -> Self {
         let name = unique(what);
         let log = std::env::temp_dir().join(format!("keyns-{name}.log"));
-        let mut instance = Self { name, service_uid: service_uid(), daemon: None, log };
+        let mut instance = Self {
+            name,
+            service_uid: service_uid(),
+            daemon: None,
+            log,
+        };
         instance.start_daemon();
         instance
     }
@@ -66,7 +71,10 @@ impl Instance {
         self.spawn_daemon();
         let deadline = Instant::now() + PATIENCE;
         while self.run(&["container", "list"]).code != 0 {
-            let ended = self.daemon.as_mut().is_some_and(|d| d.try_wait().unwrap().is_some());
+            let ended = self
+                .daemon
+                .as_mut()
+                .is_some_and(|d| d.try_wait().unwrap().is_some());
             assert!(
                 !ended && Instant::now() < deadline,
                 "the daemon does not start:\n{}",
@@ -81,7 +89,11 @@ impl Instance {
     /// # Panics
     /// When it cannot be executed.
     pub fn spawn_daemon(&mut self) {
-        let log = File::options().append(true).create(true).open(&self.log).unwrap();
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(&self.log)
+            .unwrap();
         let child = Command::new(bin_dir().join("keynsd"))
             .args(["--instance", &self.name, "--transient", "--helpers"])
             .arg(bin_dir())
@@ -136,7 +148,10 @@ impl Instance {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(bin_dir().join("keyctl-ns"));
-        command.env_remove("KEYNS_SOCKET").args(["--instance", &self.name]).args(arguments);
+        command
+            .env_remove("KEYNS_SOCKET")
+            .args(["--instance", &self.name])
+            .args(arguments);
         command.stdin(Stdio::null());
         command
     }
@@ -156,7 +171,14 @@ impl Instance {
     #[track_caller]
     pub fn ok(&self, arguments: &[&str]) -> String {
         let ran = self.run(arguments);
-        assert_eq!(ran.code, 0, "{arguments:?}: {}{}\n{}", ran.out, ran.err, self.log());
+        assert_eq!(
+            ran.code,
+            0,
+            "{arguments:?}: {}{}\n{}",
+            ran.out,
+            ran.err,
+            self.log()
+        );
         ran.out
     }
 
@@ -179,7 +201,11 @@ impl Instance {
     pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition() {
-            assert!(Instant::now() < deadline, "not in time: {what}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "not in time: {what}\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -193,13 +219,25 @@ impl Instance {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let runtime = self.runtime();
         assert!(!mounts.contains(runtime.to_str().unwrap()), "{mounts}");
-        assert!(!runtime.exists(), "{} is left\n{}", runtime.display(), self.log());
-        assert!(!self.cgroup().exists(), "{} is left", self.cgroup().display());
+        assert!(
+            !runtime.exists(),
+            "{} is left\n{}",
+            runtime.display(),
+            self.log()
+        );
+        assert!(
+            !self.cgroup().exists(),
+            "{} is left",
+            self.cgroup().display()
+        );
         assert!(!Path::new("/var/lib/keyns").join(&self.name).exists());
         if let Ok(entries) = fs::read_dir("/run/keyns/live") {
             for entry in entries {
                 let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
-                assert!(!text.contains(&format!("instance={}\n", self.name)), "{text}");
+                assert!(
+                    !text.contains(&format!("instance={}\n", self.name)),
+                    "{text}"
+                );
             }
         }
     }

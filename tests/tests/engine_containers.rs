@@ -25,8 +25,17 @@ impl Engine {
     fn start() -> Self {
         let paths = Paths::new(&unique("engine")).unwrap();
         let service_uid = keyns_tests::service_uid();
-        let engine = Mainline::start(Options { paths, helpers: bin_dir(), service_uid }).unwrap();
-        Self { engine, next: 1, made: Vec::new() }
+        let engine = Mainline::start(Options {
+            paths,
+            helpers: bin_dir(),
+            service_uid,
+        })
+        .unwrap();
+        Self {
+            engine,
+            next: 1,
+            made: Vec::new(),
+        }
     }
 
     fn create(
@@ -81,6 +90,15 @@ impl Engine {
         (self.exit_of(lineage[0].id, number), text)
     }
 
+    fn remove(&self, record: &ContainerRecord) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.engine.kill(record).unwrap() {
+            assert!(Instant::now() < deadline, "{} does not end", record.path);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.engine.destroy(record).unwrap();
+    }
+
     fn exit_of(&self, id: ContainerId, number: u64) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -88,7 +106,10 @@ impl Engine {
             if let Some(exit) = processes.iter().find(|p| p.process == number).unwrap().exit {
                 return exit;
             }
-            assert!(Instant::now() < deadline, "process {number} of {id} does not end");
+            assert!(
+                Instant::now() < deadline,
+                "process {number} of {id} does not end"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -98,14 +119,16 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // Nested ones first.
         for record in self.made.iter().rev() {
-            self.engine.kill(record).unwrap();
-            self.engine.destroy(record).unwrap();
+            self.remove(record);
         }
         self.engine.dissolve().unwrap();
         let runtime = self.engine.paths.runtime();
         assert!(!runtime.exists());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(runtime.to_str().unwrap()), "a pin stays behind:\n{mounts}");
+        assert!(
+            !mounts.contains(runtime.to_str().unwrap()),
+            "a pin stays behind:\n{mounts}"
+        );
     }
 }
 
@@ -125,7 +148,11 @@ fn a_container_with_every_namespace_shares_none_with_the_host() {
     let (exit, text) = engine.run(
         &mut [record],
         1,
-        &["sh", "-c", "cd /proc/self/ns; for n in user pid mnt net ipc uts cgroup; do readlink $n; done"],
+        &[
+            "sh",
+            "-c",
+            "cd /proc/self/ns; for n in user pid mnt net ipc uts cgroup; do readlink $n; done",
+        ],
     );
     assert_eq!(exit, ExitStatus::Exited(0), "{text}");
     for line in text.lines() {
@@ -154,8 +181,7 @@ fn each_set_of_namespaces_runs_a_process_and_is_removed() {
             assert_eq!(text.trim(), "1", "{kinds:?}");
         }
         let record = engine.made.pop().unwrap();
-        engine.engine.kill(&record).unwrap();
-        engine.engine.destroy(&record).unwrap();
+        engine.remove(&record);
     }
 }
 
@@ -168,7 +194,11 @@ fn root_inside_maps_to_an_unused_id_outside_and_sees_its_own_processes_only() {
     let (exit, text) = engine.run(
         &mut [record],
         1,
-        &["sh", "-c", "id -u; cat /proc/self/uid_map; ls -d /proc/[0-9]* | wc -l; ls /"],
+        &[
+            "sh",
+            "-c",
+            "id -u; cat /proc/self/uid_map; ls -d /proc/[0-9]* | wc -l; ls /",
+        ],
     );
     assert_eq!(exit, ExitStatus::Exited(0), "{text}");
     let lines: Vec<_> = text.lines().collect();
@@ -182,7 +212,12 @@ fn root_inside_maps_to_an_unused_id_outside_and_sees_its_own_processes_only() {
 #[test]
 fn a_nested_container_gets_a_slice_of_its_parents_ids_and_dies_with_it() {
     let mut engine = Engine::start();
-    let kinds = set(&[Namespace::User, Namespace::Pid, Namespace::Mount, Namespace::Net]);
+    let kinds = set(&[
+        Namespace::User,
+        Namespace::Pid,
+        Namespace::Mount,
+        Namespace::Net,
+    ]);
     let outer = engine.create("outer", kinds.clone(), Root::Usr, &[]);
     // The parent must live: a nested PID namespace is made below its own.
     let mut lineage = [outer.clone()];
@@ -203,15 +238,29 @@ fn a_nested_container_gets_a_slice_of_its_parents_ids_and_dies_with_it() {
     let outer = lineage[0].clone();
     engine.made[0] = outer.clone();
 
-    let inner = engine.create("outer.inner", kinds, Root::Usr, std::slice::from_ref(&outer));
+    let inner = engine.create(
+        "outer.inner",
+        kinds,
+        Root::Usr,
+        std::slice::from_ref(&outer),
+    );
     let (parent, child) = (outer.ids.unwrap(), inner.ids.unwrap());
     assert_eq!(child.count, 4_096);
     assert!(parent.inside(child.base).is_some_and(|id| id >= 32_768));
     let mut lineage = [inner.clone(), outer.clone()];
-    let (exit, text) =
-        engine.run(&mut lineage, 1, &["sh", "-c", "id -u; cat /proc/self/uid_map; hostname"]);
+    let (exit, text) = engine.run(
+        &mut lineage,
+        1,
+        &["sh", "-c", "id -u; cat /proc/self/uid_map; hostname"],
+    );
     assert_eq!(exit, ExitStatus::Exited(0), "{text}");
-    let map = text.lines().nth(1).unwrap().split_whitespace().nth(1).unwrap();
+    let map = text
+        .lines()
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap();
     // Seen from inside, the map is in the parent's ids.
     assert_eq!(map.parse::<u32>().ok(), parent.inside(child.base));
     assert!(inner.cgroup.starts_with(&outer.cgroup));
@@ -225,9 +274,16 @@ fn early_mounts_cannot_be_made_writable_from_inside() {
     let (exit, text) = engine.run(
         &mut [record],
         1,
-        &["sh", "-c", "mount -o remount,bind,rw /usr; echo $?; umount /usr; echo $?; touch /usr/x"],
+        &[
+            "sh",
+            "-c",
+            "mount -o remount,bind,rw /usr; echo $?; umount /usr; echo $?; touch /usr/x",
+        ],
     );
-    let codes: Vec<_> = text.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+    let codes: Vec<_> = text
+        .lines()
+        .filter(|line| line.parse::<u32>().is_ok())
+        .collect();
     assert_eq!(codes.len(), 2, "{text}");
     assert!(codes.iter().all(|code| *code != "0"), "{text}");
     assert_ne!(exit, ExitStatus::Exited(0), "{text}");
@@ -250,7 +306,12 @@ fn a_process_possesses_the_container_keyring_and_nothing_of_the_host() {
 #[test]
 fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
     let mut engine = Engine::start();
-    let record = engine.create("typo", set(&[Namespace::User, Namespace::Pid]), Root::Empty, &[]);
+    let record = engine.create(
+        "typo",
+        set(&[Namespace::User, Namespace::Pid]),
+        Root::Empty,
+        &[],
+    );
     let null = fs::File::open("/dev/null").unwrap();
     let spec = RunSpec {
         process: 1,
@@ -269,7 +330,10 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
     // It never ran, so another one may.
     let prepared = engine.engine.prepare(
         &lineage,
-        &RunSpec { command: vec![b"/bin/true".to_vec()], ..spec },
+        &RunSpec {
+            command: vec![b"/bin/true".to_vec()],
+            ..spec
+        },
         &fds,
     );
     engine.engine.release(&prepared.unwrap()).unwrap();
@@ -278,9 +342,12 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
 #[test]
 fn the_hosts_own_root_is_refused_as_a_root() {
     let mut engine = Engine::start();
-    for (path, reason) in
-        [("/", "own root"), ("/proc/self/root", "own root"), ("etc", "absolute"), ("/etc/passwd", "not a directory")]
-    {
+    for (path, reason) in [
+        ("/", "own root"),
+        ("/proc/self/root", "own root"),
+        ("etc", "absolute"),
+        ("/etc/passwd", "not a directory"),
+    ] {
         let spec = ContainerSpec {
             id: ContainerId(engine.next),
             path: "root".parse().unwrap(),
@@ -289,7 +356,11 @@ fn the_hosts_own_root_is_refused_as_a_root() {
             kill_on_close: false,
         };
         engine.next += 1;
-        let error = engine.engine.create(&spec, &[], &[]).unwrap_err().to_string();
+        let error = engine
+            .engine
+            .create(&spec, &[], &[])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(reason), "{path}: {error}");
         assert!(!Path::new("/run/keyns/ids").join("none").exists());
     }

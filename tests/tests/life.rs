@@ -18,8 +18,23 @@ fn state(instance: &Instance, name: &str) -> String {
         .map_or("none".into(), |c| c["state"].as_str().unwrap().to_owned())
 }
 
+/// Number of containers' cgroups.
+fn groups(instance: &Instance) -> usize {
+    let entries = fs::read_dir(instance.cgroup()).unwrap().flatten();
+    entries
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.parse::<u64>().is_ok())
+        })
+        .count()
+}
+
 fn serial(instance: &Instance, name: &str) -> i64 {
-    instance.json(&["container", "keyring", name])["keyring"]["serial"].as_i64().unwrap()
+    instance.json(&["container", "keyring", name])["keyring"]["serial"]
+        .as_i64()
+        .unwrap()
 }
 
 /// Starts a first process that lives until it is killed.
@@ -32,10 +47,26 @@ fn start(instance: &Instance, name: &str) {
 fn the_exit_code_of_a_process_is_that_of_run_and_exec() {
     let instance = Instance::start("exit");
     instance.ok(&["container", "create", "one"]);
-    let ran = instance.run(&["container", "run", "one", "--", "sh", "-c", "echo out; exit 41"]);
+    let ran = instance.run(&[
+        "container",
+        "run",
+        "one",
+        "--",
+        "sh",
+        "-c",
+        "echo out; exit 41",
+    ]);
     assert_eq!((ran.out.as_str(), ran.code), ("out\n", 41), "{}", ran.err);
     start(&instance, "two");
-    let ran = instance.run(&["container", "exec", "two", "--", "sh", "-c", "echo err >&2; exit 3"]);
+    let ran = instance.run(&[
+        "container",
+        "exec",
+        "two",
+        "--",
+        "sh",
+        "-c",
+        "echo err >&2; exit 3",
+    ]);
     assert_eq!((ran.err.as_str(), ran.code), ("err\n", 3), "{}", ran.out);
     let ran = instance.run(&["container", "exec", "two", "--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(ran.code, 137, "{}", ran.err);
@@ -49,9 +80,15 @@ fn a_container_runs_one_first_process_and_is_dead_after_it() {
     start(&instance, "web");
     let again = instance.run(&["container", "run", "web", "--", "true"]);
     assert_eq!(again.code, 1, "{}", again.err);
-    assert!(again.err.contains("runs already") && again.err.contains("exec"), "{}", again.err);
+    assert!(
+        again.err.contains("runs already") && again.err.contains("exec"),
+        "{}",
+        again.err
+    );
     instance.ok(&["container", "kill", "web", "--signal", "KILL"]);
-    instance.until("the container is dead", || state(&instance, "web") == "none");
+    instance.until("the container is dead", || {
+        state(&instance, "web") == "none"
+    });
     let late = instance.run(&["container", "exec", "web", "--", "true"]);
     assert_eq!(late.code, 4, "{}", late.err);
     // Its name is free again, for a container that has nothing of the old one.
@@ -65,9 +102,18 @@ fn a_program_that_does_not_exist_leaves_the_container_as_it_was() {
     instance.ok(&["container", "create", "web"]);
     let typo = instance.run(&["container", "run", "web", "--", "/usr/bin/slep"]);
     assert_eq!(typo.code, 1);
-    assert!(typo.err.contains("slep") && typo.err.contains("--program"), "{}", typo.err);
+    assert!(
+        typo.err.contains("slep") && typo.err.contains("--program"),
+        "{}",
+        typo.err
+    );
     assert_eq!(state(&instance, "web"), "created");
-    assert_eq!(instance.run(&["container", "run", "web", "--", "true"]).code, 0);
+    assert_eq!(
+        instance
+            .run(&["container", "run", "web", "--", "true"])
+            .code,
+        0
+    );
     instance.stop();
 }
 
@@ -94,14 +140,30 @@ fn killing_a_container_ends_everything_in_it_and_in_those_nested_in_it() {
     let instance = Instance::start("tree");
     start(&instance, "outer");
     instance.ok(&["container", "create", "outer.inner"]);
-    instance.ok(&["container", "run", "--detach", "outer.inner", "--", "sleep", "1000"]);
+    instance.ok(&[
+        "container",
+        "run",
+        "--detach",
+        "outer.inner",
+        "--",
+        "sleep",
+        "1000",
+    ]);
     for _ in 0..3 {
-        instance.ok(&["container", "exec", "--detach", "outer", "--", "sleep", "1000"]);
+        instance.ok(&[
+            "container",
+            "exec",
+            "--detach",
+            "outer",
+            "--",
+            "sleep",
+            "1000",
+        ]);
     }
     instance.ok(&["container", "kill", "outer"]);
     assert_eq!(state(&instance, "outer"), "none");
     assert_eq!(state(&instance, "outer.inner"), "none");
-    assert_eq!(fs::read_dir(instance.cgroup()).unwrap().flatten().filter(|e| e.path().is_dir()).count(), 0);
+    assert_eq!(groups(&instance), 0);
     instance.stop();
 }
 
@@ -111,7 +173,12 @@ fn a_container_has_a_terminal_of_its_own() {
     start(&instance, "web");
     // A terminal around the command line makes it ask for one inside.
     let pty = nix::pty::openpty(
-        Some(&nix::pty::Winsize { ws_row: 33, ws_col: 97, ws_xpixel: 0, ws_ypixel: 0 }),
+        Some(&nix::pty::Winsize {
+            ws_row: 33,
+            ws_col: 97,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }),
         None,
     )
     .unwrap();
@@ -125,7 +192,9 @@ fn a_container_has_a_terminal_of_its_own() {
         .unwrap();
     drop(pty.slave);
     let mut master = fs::File::from(pty.master);
-    master.write_all(b"tty; stty size; echo done-$((40+2)); exit 5\n").unwrap();
+    master
+        .write_all(b"tty; stty size; echo done-$((40+2)); exit 5\n")
+        .unwrap();
     let mut text = String::new();
     let mut buffer = [0; 4096];
     // The end of the last holder of the terminal is EIO here.
@@ -154,22 +223,36 @@ fn a_container_dies_with_its_lease_and_survives_the_daemon_with_it() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        instance.until("the container is created", || state(instance, name) == "created");
+        instance.until("the container is created", || {
+            state(instance, name) == "created"
+        });
         child
     };
     let mut first = hold(&instance, "first");
     let mut second = hold(&instance, "second");
-    instance.ok(&["container", "run", "--detach", "first", "--", "sleep", "1000"]);
+    instance.ok(&[
+        "container",
+        "run",
+        "--detach",
+        "first",
+        "--",
+        "sleep",
+        "1000",
+    ]);
     instance.kill_daemon();
     // One lease ends while there is no daemon.
     second.kill().unwrap();
     second.wait().unwrap();
     instance.start_daemon();
-    instance.until("the one without a holder dies", || state(&instance, "second") == "none");
+    instance.until("the one without a holder dies", || {
+        state(&instance, "second") == "none"
+    });
     assert_eq!(state(&instance, "first"), "running");
     drop(first.stdin.take());
     first.wait().unwrap();
-    instance.until("the other one dies with its holder", || state(&instance, "first") == "none");
+    instance.until("the other one dies with its holder", || {
+        state(&instance, "first") == "none"
+    });
     instance.stop();
 }
 
@@ -194,15 +277,33 @@ fn a_killed_daemon_finds_its_containers_keys_and_grants_again() {
     let before = (serial(&instance, "web"), serial(&instance, "idle"));
     instance.kill_daemon();
     instance.start_daemon();
-    assert_eq!((serial(&instance, "web"), serial(&instance, "idle")), before);
-    assert_eq!((state(&instance, "web"), state(&instance, "idle")), ("running".into(), "created".into()));
+    assert_eq!(
+        (serial(&instance, "web"), serial(&instance, "idle")),
+        before
+    );
+    assert_eq!(
+        (state(&instance, "web"), state(&instance, "idle")),
+        ("running".into(), "created".into())
+    );
     let exec = instance.run(&["container", "exec", "web", "--", "sh", "-c", "exit 9"]);
     assert_eq!(exec.code, 9, "{}", exec.err);
-    assert!(instance.ok(&["acl", "web/user:kept"]).contains("container:web"));
+    assert!(
+        instance
+            .ok(&["acl", "web/user:kept"])
+            .contains("container:web")
+    );
     add(&instance, "new");
     instance.ok(&[&["grant", "web/user:new"], &grant[..]].concat());
     instance.ok(&["ungrant", "web/user:kept", "container:web"]);
-    instance.ok(&["container", "run", "--detach", "idle", "--", "sleep", "1000"]);
+    instance.ok(&[
+        "container",
+        "run",
+        "--detach",
+        "idle",
+        "--",
+        "sleep",
+        "1000",
+    ]);
     instance.ok(&["container", "kill", "web"]);
     instance.ok(&["container", "kill", "idle"]);
     instance.stop();
@@ -219,7 +320,15 @@ fn a_daemon_killed_at_any_instant_leaves_no_container_half_done() {
                 let began = Instant::now();
                 instance.run(&["container", "create", &name]);
                 instance.run(&["container", "run", "--detach", &name, "--", "sleep", "1000"]);
-                instance.run(&["container", "exec", "--detach", &name, "--", "sleep", "1000"]);
+                instance.run(&[
+                    "container",
+                    "exec",
+                    "--detach",
+                    &name,
+                    "--",
+                    "sleep",
+                    "1000",
+                ]);
                 instance.run(&["container", "kill", &name]);
                 began.elapsed()
             });
@@ -235,19 +344,33 @@ fn a_daemon_killed_at_any_instant_leaves_no_container_half_done() {
             "none" => {}
             "created" => {
                 let ran = instance.run(&["container", "run", &name, "--", "true"]);
-                assert_eq!(ran.code, 0, "round {round} ({busy:?}): {}\n{}", ran.err, instance.log());
+                assert_eq!(
+                    ran.code,
+                    0,
+                    "round {round} ({busy:?}): {}\n{}",
+                    ran.err,
+                    instance.log()
+                );
             }
             "running" => {
                 let ran = instance.run(&["container", "exec", &name, "--", "true"]);
-                assert_eq!(ran.code, 0, "round {round} ({busy:?}): {}\n{}", ran.err, instance.log());
+                assert_eq!(
+                    ran.code,
+                    0,
+                    "round {round} ({busy:?}): {}\n{}",
+                    ran.err,
+                    instance.log()
+                );
                 instance.ok(&["container", "kill", &name]);
             }
             other => panic!("round {round}: {other}"),
         }
-        instance.until("nothing is left of it", || state(&instance, &name) == "none");
+        instance.until("nothing is left of it", || {
+            state(&instance, &name) == "none"
+        });
     }
     let pins = fs::read_dir(instance.runtime().join("ns")).unwrap().count();
-    let groups = fs::read_dir(instance.cgroup()).unwrap().flatten().filter(|e| e.path().is_dir()).count();
+    let groups = groups(&instance);
     assert_eq!((pins, groups), (0, 0), "{}", instance.log());
     instance.stop();
 }
@@ -255,7 +378,9 @@ fn a_daemon_killed_at_any_instant_leaves_no_container_half_done() {
 fn daemon_pid(instance: &Instance) -> nix::unistd::Pid {
     let wanted = format!("--instance\0{}\0", instance.name);
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         if line.contains("keynsd\0") && line.contains(&wanted) {
@@ -274,7 +399,16 @@ fn root_inside_cannot_look_into_a_process_that_is_being_started() {
                echo \"exe $(readlink $p/exe 2>/dev/null)\"; \
                for f in $p/fd/*; do echo \"fd $(readlink $f 2>/dev/null)\"; done; \
                done; done > /tmp/seen 2>/dev/null";
-    instance.ok(&["container", "run", "--detach", "web", "--", "bash", "-c", spy]);
+    instance.ok(&[
+        "container",
+        "run",
+        "--detach",
+        "web",
+        "--",
+        "bash",
+        "-c",
+        spy,
+    ]);
     for _ in 0..60 {
         instance.ok(&["container", "exec", "web", "--", "true"]);
     }
@@ -282,7 +416,9 @@ fn root_inside_cannot_look_into_a_process_that_is_being_started() {
     // The control: it does see processes, its own ones for instance.
     assert!(seen.contains("exe /usr/bin/bash"), "{}", seen.len());
     assert!(!seen.contains("memfd:"), "it saw a helper's executable");
-    let foreign = seen.lines().find(|line| line.starts_with("fd ") && line.contains("/run/keyns"));
+    let foreign = seen
+        .lines()
+        .find(|line| line.starts_with("fd ") && line.contains("/run/keyns"));
     assert_eq!(foreign, None);
     instance.stop();
 }

@@ -40,8 +40,7 @@ pub enum Namespace {
 }
 
 impl Namespace {
-    /// All of them, in the order a process enters them: the user namespace first, because it gives
-    /// the capabilities over the others; the mount namespace last, because it changes the root.
+    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::User,
         Self::Pid,

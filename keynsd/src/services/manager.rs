@@ -36,7 +36,10 @@ fn status(daemon: &Rc<Daemon>) -> Status {
         version: env!("CARGO_PKG_VERSION").into(),
         engine: "mainline".into(),
         instance: daemon.config.paths.instance().into(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
         pid: std::process::id(),
         containers: daemon.containers.living() as u64,
         pending_upcalls: daemon.upcalls.pending().into(),

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,8 +67,8 @@ pub fn main() -> io::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;
     let daemon = Channel::from(process::take_inherited(&alone, 0)?);
     daemon.set_timeout(Some(Duration::from_secs(20)))?;
-    let (request, _) = daemon.receive::<BuildRequest>()?;
-    let reply: BuildReply = build(&alone, &request).map_err(|failure| {
+    let (request, mut fds) = daemon.receive::<BuildRequest>()?;
+    let reply: BuildReply = build(&alone, &request, fds.pop().as_ref()).map_err(|failure| {
         // Half a container is none; what cannot be undone here is reported by the pins left.
         let _ = pin::unpin_all(&request.pins);
         failure
@@ -79,15 +79,20 @@ pub fn main() -> io::Result<()> {
 fn build(
     alone: &SingleThreaded,
     request: &BuildRequest,
+    directory: Option<&OwnedFd>,
 ) -> Result<BTreeMap<String, u64>, Failure> {
     let (ours, theirs) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
-    ours.set_timeout(Some(Duration::from_secs(15))).map_err(Failure::of("set a time-out"))?;
+    ours.set_timeout(Some(Duration::from_secs(15)))
+        .map_err(Failure::of("set a time-out"))?;
     let cgroup = cgroup::open(&request.cgroup).map_err(Failure::of("open the cgroup"))?;
-    let options = ForkOptions { cgroup: Some(cgroup.as_fd()), ..ForkOptions::default() };
+    let options = ForkOptions {
+        cgroup: Some(cgroup.as_fd()),
+        ..ForkOptions::default()
+    };
     let holder = match process::fork(alone, options).map_err(Failure::of("fork the holder"))? {
         Fork::Child => {
             drop(ours);
-            let code = match hold(alone, request, &theirs) {
+            let code = match hold(alone, request, directory, &theirs) {
                 Ok(()) => 0,
                 Err(failure) => {
                     let _ = theirs.send(&Err::<Step, _>(failure), &[]);
@@ -128,7 +133,9 @@ fn attend(
             Step::Staged => pin("mnt", STAGE_PIN)?,
             Step::Unshared => break,
         }
-        holder.send(&(), &[]).map_err(Failure::of("release the holder"))?;
+        holder
+            .send(&(), &[])
+            .map_err(Failure::of("release the holder"))?;
     }
     if let (true, Some(ids)) = (request.namespaces.contains(&Namespace::User), request.ids) {
         write_maps(alone, pid, ids, request.parent_user.as_ref())?;
@@ -155,8 +162,8 @@ fn write_maps(
     let base = parent_ids
         .inside(ids.base)
         .ok_or_else(|| Failure::because("map ids that the parent container does not have"))?;
-    let child = process::fork(alone, ForkOptions::default())
-        .map_err(Failure::of("fork the map writer"))?;
+    let child =
+        process::fork(alone, ForkOptions::default()).map_err(Failure::of("fork the map writer"))?;
     match child {
         Fork::Child => {
             let wrote = enter(parent_pin, CloneFlags::CLONE_NEWUSER)
@@ -169,10 +176,13 @@ fn write_maps(
                     .map_err(Failure::of("wait for the map writer"))?;
             match status {
                 nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
-                nix::sys::wait::WaitStatus::Exited(_, errno) => {
-                    Err(Failure { operation: "write a nested id map".into(), errno })
-                }
-                other => Err(Failure::because(format!("write a nested id map ({other:?})"))),
+                nix::sys::wait::WaitStatus::Exited(_, errno) => Err(Failure {
+                    operation: "write a nested id map".into(),
+                    errno,
+                }),
+                other => Err(Failure::because(format!(
+                    "write a nested id map ({other:?})"
+                ))),
             }
         }
     }
@@ -188,8 +198,10 @@ fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
 
 /// Joins the namespace that is pinned at `pin`.
 pub(super) fn enter(pin: &Path, kind: CloneFlags) -> Result<(), Failure> {
-    nix::sched::setns(open_pin(pin)?, kind)
-        .map_err(Failure::of(format!("enter the namespace {}", pin.display())))
+    nix::sched::setns(open_pin(pin)?, kind).map_err(Failure::of(format!(
+        "enter the namespace {}",
+        pin.display()
+    )))
 }
 
 fn open_pin(pin: &Path) -> Result<fs::File, Failure> {
@@ -209,24 +221,36 @@ pub(super) fn clone_flag(kind: Namespace) -> CloneFlags {
     }
 }
 
-fn hold(alone: &SingleThreaded, request: &BuildRequest, builder: &Channel) -> Result<(), Failure> {
+fn hold(
+    alone: &SingleThreaded,
+    request: &BuildRequest,
+    directory: Option<&OwnedFd>,
+    builder: &Channel,
+) -> Result<(), Failure> {
     use nix::sys::signal::Signal;
 
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
-    process::close_all_but(alone, 3, &[builder.as_fd()])
-        .map_err(Failure::of("close inherited descriptors"))?;
+    let mut keep = vec![builder.as_fd()];
+    keep.extend(directory.map(AsFd::as_fd));
+    process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))?;
 
     // Opened while the pins are still in view.
-    let parent_user = request.parent_user.as_ref().map(|(_, pin)| open_pin(pin)).transpose()?;
+    let parent_user = request
+        .parent_user
+        .as_ref()
+        .map(|(_, pin)| open_pin(pin))
+        .transpose()?;
     let has = |kind| request.namespaces.contains(&kind);
     let in_user_namespace = request.ids.is_some() || request.parent_user.is_some();
-    let owner = request.ids.or(request.parent_user.as_ref().map(|(ids, _)| *ids));
+    let owner = request
+        .ids
+        .or(request.parent_user.as_ref().map(|(ids, _)| *ids));
     let staged = has(Namespace::Mount) && request.root != Root::Copy;
     if staged {
         nix::sched::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(Failure::of("make a mount namespace"))?;
         root::make_private()?;
-        root::enter_new_root(&request.root, owner.map_or(0, |ids| ids.base))?;
+        root::enter_new_root(&request.root, directory, owner.map_or(0, |ids| ids.base))?;
         root::make_shared()?;
         if in_user_namespace {
             tell(builder, Step::Staged)?;

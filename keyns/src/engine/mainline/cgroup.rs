@@ -10,6 +10,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::super::container::ContainerId;
 
+const MONITORS: &str = "monitors";
+const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The cgroup2 subtree of an instance.
 #[derive(Clone, Debug)]
 pub struct Cgroups {
@@ -24,11 +27,18 @@ impl Cgroups {
     /// When there is no cgroup2, or it is too old for `cgroup.kill` (Linux 5.14).
     pub fn open(mount: PathBuf, instance: &str) -> io::Result<Self> {
         let top = mount.join(format!("keyns-{instance}"));
-        fs::create_dir_all(&top)?;
+        fs::create_dir_all(top.join(MONITORS))?;
         if !top.join("cgroup.kill").exists() {
             return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(Self { mount, top })
+    }
+
+    /// Where the monitors are: not where the daemon is, so that whatever ends the daemon's cgroup
+    /// leaves them.
+    #[must_use]
+    pub fn monitors(&self) -> PathBuf {
+        self.top.join(MONITORS)
     }
 
     /// Directory of a container, nested ones below their parent's.
@@ -49,6 +59,9 @@ impl Cgroups {
     /// # Errors
     /// `rmdir(2)`: `EBUSY` while a container is left.
     pub fn remove(&self) -> io::Result<()> {
+        // The last monitor may just be ending.
+        kill(&self.monitors(), MONITOR_PATIENCE)?;
+        fs::remove_dir(self.monitors())?;
         fs::remove_dir(&self.top)
     }
 
@@ -60,7 +73,7 @@ impl Cgroups {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.top)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            if entry.file_type()?.is_dir() && entry.file_name() != MONITORS {
                 found.push(entry.path());
             }
         }
@@ -73,7 +86,11 @@ impl Cgroups {
 /// # Errors
 /// `open(2)`.
 pub fn open(directory: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        directory,
+        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// Whether a process is left in `directory` or below (`cgroup.events`).
@@ -85,6 +102,18 @@ pub fn populated(directory: &Path) -> io::Result<bool> {
     Ok(events.lines().any(|line| line == "populated 1"))
 }
 
+/// Kills everything in `directory` and below; true: something is left yet.
+///
+/// # Errors
+/// Those of writing `cgroup.kill`; a directory that is gone is none.
+pub fn kill_now(directory: &Path) -> io::Result<bool> {
+    match fs::write(directory.join("cgroup.kill"), "1") {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    }
+    populated(directory)
+}
+
 /// Kills everything in `directory` and below and waits until nothing is left.
 ///
 /// # Errors
@@ -92,11 +121,7 @@ pub fn populated(directory: &Path) -> io::Result<bool> {
 pub fn kill(directory: &Path, patience: Duration) -> io::Result<()> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_micros(200);
-    match fs::write(directory.join("cgroup.kill"), "1") {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    }
-    while populated(directory)? {
+    while kill_now(directory)? {
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }

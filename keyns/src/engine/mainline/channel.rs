@@ -157,7 +157,10 @@ impl Channel {
         if message.bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        if message
+            .flags
+            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+        {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let bytes = buffer.get(..message.bytes).unwrap_or_default();

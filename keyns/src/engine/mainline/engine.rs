@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::super::container::{
     ContainerId, ContainerKeyrings, ContainerRecord, ContainerSpec, IdRange, Namespace, Root, State,
@@ -26,6 +26,12 @@ use crate::routing::{DIRECTORY, RoutingError, RoutingTable};
 
 /// How long a helper or a monitor may take for one step.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a monitor may refuse to quit.
+const QUIT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long what a killed daemon left may take to end.
+const LEFTOVER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the engine is started with.
 #[derive(Clone, Debug)]
@@ -108,8 +114,8 @@ impl Mainline {
             for path in [&paths.runtime(), &paths.runtime().join("monitor")] {
                 directory(path)?;
             }
-            let ids = IdPool::open(paths.instance())
-                .map_err(EngineError::system("open the id pool"))?;
+            let ids =
+                IdPool::open(paths.instance()).map_err(EngineError::system("open the id pool"))?;
             (ids, RoutingTable::open(Path::new(DIRECTORY))?)
         };
         let cgroups = Cgroups::open(mount, paths.instance())
@@ -144,50 +150,91 @@ impl Mainline {
     }
 
     /// Removes what belongs to no container of `records`: remains of a daemon that was killed while
-    /// it made or removed one.
+    /// it made or removed one. Returns what could not be removed, which the next start tries again:
+    /// one leftover must not keep the daemon from its containers.
     ///
     /// # Errors
-    /// The first thing that cannot be removed.
-    pub fn reconcile(&self, records: &[ContainerRecord]) -> Result<(), EngineError> {
+    /// When the directories cannot be listed.
+    pub fn reconcile(&self, records: &[ContainerRecord]) -> Result<Vec<EngineError>, EngineError> {
         let known = |id: &str| records.iter().any(|r| r.id.to_string() == id);
-        let system = |operation: String| EngineError::system(operation);
-        for directory in self.cgroups.leftovers().map_err(system("list cgroups".into()))? {
-            let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !known(&name) {
-                cgroup::kill(&directory, PATIENCE)
-                    .and_then(|()| cgroup::remove(&directory))
-                    .map_err(system(format!("remove cgroup {name}")))?;
+        let mut left = Vec::new();
+        let mut keep: Vec<ContainerId> = records.iter().map(|r| r.id).collect();
+        let mut ranges: Vec<IdRange> = records.iter().filter_map(|r| r.ids).collect();
+        let mut alive = false;
+        for directory in self
+            .cgroups
+            .leftovers()
+            .map_err(EngineError::system("list cgroups"))?
+        {
+            let name = directory
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if known(&name) {
+                continue;
+            }
+            let removed = cgroup::kill(&directory, LEFTOVER_PATIENCE)
+                .and_then(|()| cgroup::remove(&directory));
+            if let Err(error) = removed {
+                // What still runs there keeps its pins, ids, keyrings and routes.
+                alive = true;
+                keep.extend(name.parse().ok().map(ContainerId));
+                left.push(EngineError::system(format!("remove cgroup {name}"))(error));
             }
         }
         for (parent, remove) in [
-            (self.paths.pins(), pin::unpin_all as fn(&Path) -> io::Result<()>),
+            (
+                self.paths.pins(),
+                pin::unpin_all as fn(&Path) -> io::Result<()>,
+            ),
             (self.paths.runtime().join("monitor"), |p| fs::remove_file(p)),
+            (self.paths.runtime().join("lease"), |p| fs::remove_file(p)),
         ] {
-            let entries = fs::read_dir(&parent)
-                .map_err(system(format!("list {}", parent.display())))?;
-            for entry in entries.flatten() {
-                if !known(&entry.file_name().to_string_lossy()) {
-                    remove(&entry.path())
-                        .map_err(system(format!("remove {}", entry.path().display())))?;
+            for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if keep.iter().any(|id| id.to_string() == name) {
+                    continue;
+                }
+                if let Err(error) = remove(&entry.path()) {
+                    let what = format!("remove {}", entry.path().display());
+                    left.push(EngineError::system(what)(error));
                 }
             }
         }
-        let ranges: Vec<IdRange> = records.iter().filter_map(|r| r.ids).collect();
-        self.ids.reconcile(&ranges).map_err(system("reconcile the id pool".into()))?;
-        routes::reconcile(&self.routing, &self.paths, &self.cgroups, records)?;
-        let keep: Vec<ContainerId> = records.iter().map(|r| r.id).collect();
-        self.keys.call(move |keys| {
-            let gone = keys.containers().into_iter().filter(|id| !keep.contains(id));
-            gone.collect::<Vec<_>>().into_iter().try_for_each(|id| keys.destroy_container(id))
+        if alive {
+            ranges.extend(
+                self.ids
+                    .taken()
+                    .map_err(EngineError::system("read the id pool"))?,
+            );
+        }
+        let reconciled = self
+            .ids
+            .reconcile(&ranges)
+            .map_err(EngineError::system("reconcile the id pool"));
+        left.extend(reconciled.err());
+        let routed = routes::reconcile(&self.routing, &self.paths, &self.cgroups, records, &keep);
+        left.extend(routed.err().map(EngineError::from));
+        let gone = self.keys.call(move |keys| {
+            Ok(keys
+                .containers()
+                .into_iter()
+                .filter(|id| !keep.contains(id))
+                .collect::<Vec<_>>())
         })?;
-        Ok(())
+        for id in gone {
+            let destroyed = self.keys.call(move |keys| keys.destroy_container(id));
+            left.extend(destroyed.err().map(EngineError::from));
+        }
+        Ok(left)
     }
 
     /// Makes a container. `lineage` is its parent, its parent's parent and so on; `taken` are the
     /// id ranges of its parent's other children.
     ///
     /// # Errors
-    /// What failed; nothing of the container is left then.
+    /// What failed. What was made is removed again; if that fails too, at the next start.
     pub fn create(
         &self,
         spec: &ContainerSpec,
@@ -201,8 +248,15 @@ impl Mainline {
             namespaces: spec.namespaces.clone(),
             root: spec.root.clone(),
             ids: None,
-            keyrings: ContainerKeyrings { container: 0, owner: 0, store: 0, sessions: 0 },
-            cgroup: self.cgroups.directory(lineage.first().map(|p| p.cgroup.as_path()), spec.id),
+            keyrings: ContainerKeyrings {
+                container: 0,
+                owner: 0,
+                store: 0,
+                sessions: 0,
+            },
+            cgroup: self
+                .cgroups
+                .directory(lineage.first().map(|p| p.cgroup.as_path()), spec.id),
             pins: BTreeMap::new(),
             state: State::Created,
             init: None,
@@ -228,20 +282,22 @@ impl Mainline {
         lineage: &[ContainerRecord],
         taken: &[IdRange],
     ) -> Result<(), EngineError> {
+        let own_mounts = record.namespaces.contains(&Namespace::Mount);
+        let directory = match &record.root {
+            Root::Dir(path) if own_mounts => Some(open_root_directory(path)?),
+            _ => None,
+        };
         let parent_user = nearest(lineage, Namespace::User)
             .and_then(|r| Some((r.ids?, self.pin_path(r, Namespace::User))));
         if record.namespaces.contains(&Namespace::User) {
             record.ids = Some(self.take_ids(record, parent_user.as_ref(), taken)?);
         }
-        if let Root::Dir(path) = &record.root
-            && record.namespaces.contains(&Namespace::Mount)
-        {
-            demand_root_directory(path)?;
-        }
         let ids = record.ids.or(parent_user.as_ref().map(|(ids, _)| *ids));
         let owner = owner_for(record.id, ids);
         let id = record.id;
-        record.keyrings = self.keys.call(move |keys| keys.create_container(id, owner))?;
+        record.keyrings = self
+            .keys
+            .call(move |keys| keys.create_container(id, owner))?;
         let pins = self.paths.container_pins(record.id);
         for directory in [&record.cgroup, &pins] {
             fs::create_dir(directory)
@@ -258,7 +314,7 @@ impl Mainline {
             cgroup: record.cgroup.clone(),
             pins,
         };
-        record.pins = self.run_builder(&request)?;
+        record.pins = self.run_builder(&request, directory.as_ref())?;
         routes::publish(&self.routing, &self.paths, &self.cgroups, record)?;
         Ok(())
     }
@@ -270,13 +326,17 @@ impl Mainline {
         taken: &[IdRange],
     ) -> Result<IdRange, EngineError> {
         let Some((parent, _)) = parent else {
-            return self.ids.take(&record.id.to_string()).map_err(EngineError::system(
-                "take a range of user ids (all ranges are in use or still own keys)",
-            ));
+            return self
+                .ids
+                .take(&record.id.to_string())
+                .map_err(EngineError::system(
+                    "take a range of user ids (all ranges are in use or still own keys)",
+                ));
         };
         (0..ids::NESTED_LIMIT)
             .filter_map(|slot| ids::nested_slice(*parent, slot))
-            .find(|slice| !taken.iter().any(|other| other.base == slice.base))
+            .filter(|slice| !taken.iter().any(|other| other.base == slice.base))
+            .find(|slice| !ids::own_keys(*slice).unwrap_or(true))
             .ok_or_else(|| {
                 EngineError::Refused(format!(
                     "a container shares its ids with at most {} nested ones with a user namespace, \
@@ -286,19 +346,25 @@ impl Mainline {
             })
     }
 
-    fn run_builder(&self, request: &BuildRequest) -> Result<BTreeMap<String, u64>, EngineError> {
+    fn run_builder(
+        &self,
+        request: &BuildRequest,
+        directory: Option<&OwnedFd>,
+    ) -> Result<BTreeMap<String, u64>, EngineError> {
         let helper = |reason: String| EngineError::Helper {
             operation: "build the container".into(),
             reason,
         };
         let (ours, theirs) = Channel::pair().map_err(EngineError::system("make a socket pair"))?;
-        ours.set_timeout(Some(PATIENCE)).map_err(EngineError::system("set a time-out"))?;
+        ours.set_timeout(Some(PATIENCE))
+            .map_err(EngineError::system("set a time-out"))?;
         let mut child = self
             .stage
             .start(&[], &theirs)
             .map_err(EngineError::system("start keyns-stage"))?;
         drop(theirs);
-        let reply = ours.call::<_, BuildReply>(request, &[]);
+        let fds: Vec<_> = directory.iter().map(|fd| fd.as_fd()).collect();
+        let reply = ours.call::<_, BuildReply>(request, &fds);
         if reply.is_err() {
             let _ = child.kill();
         }
@@ -339,7 +405,11 @@ impl Mainline {
         let new_pid = own_pid && first;
         let mut enter = Vec::new();
         for kind in Namespace::ALL {
-            let from = if kind == Namespace::Pid && new_pid { ancestors } else { lineage };
+            let from = if kind == Namespace::Pid && new_pid {
+                ancestors
+            } else {
+                lineage
+            };
             if let Some(owner) = nearest(from, kind) {
                 enter.push((kind, self.pin_path(owner, kind)));
             }
@@ -348,12 +418,18 @@ impl Mainline {
         let own_mounts = record.namespaces.contains(&Namespace::Mount);
         let procfs_into = (new_pid && own_mounts).then(|| {
             let staged = record.pins.contains_key(STAGE_PIN);
-            pins.join(if staged { STAGE_PIN } else { Namespace::Mount.file() })
+            pins.join(if staged {
+                STAGE_PIN
+            } else {
+                Namespace::Mount.file()
+            })
         });
         let kernel_uid = outside(run.uid, "user")?;
         outside(run.gid, "group")?;
         let id = record.id;
-        let session = self.keys.call(move |keys| keys.prepare_session(id, kernel_uid))?;
+        let session = self
+            .keys
+            .call(move |keys| keys.prepare_session(id, kernel_uid))?;
         let plan = StartPlan {
             process: run.process,
             enter,
@@ -376,9 +452,12 @@ impl Mainline {
             .call::<_, Answer>(&Command::Prepare(Box::new(plan)), fds)
             .map_err(EngineError::system("talk to the container's monitor"))?;
         match answer {
-            Answer::Prepared { pid, pid_namespace } => {
-                Ok(Prepared { channel, pid, pid_namespace, terminal: received.pop() })
-            }
+            Answer::Prepared { pid, pid_namespace } => Ok(Prepared {
+                channel,
+                pid,
+                pid_namespace,
+                terminal: received.pop(),
+            }),
             Answer::Failed(failure) => Err(failure.into()),
             other => Err(nonsense(&other)),
         }
@@ -478,20 +557,29 @@ impl Mainline {
         }
     }
 
-    /// Kills every process of the container and those nested in it.
+    /// Kills every process of the container and those nested in it; true: one is left yet.
     ///
     /// # Errors
-    /// `TimedOut` when one is left.
-    pub fn kill(&self, record: &ContainerRecord) -> Result<(), EngineError> {
-        cgroup::kill(&record.cgroup, PATIENCE)
-            .map_err(EngineError::system(format!("kill container “{}”", record.path)))
+    /// Those of writing `cgroup.kill`.
+    pub fn kill(&self, record: &ContainerRecord) -> Result<bool, EngineError> {
+        cgroup::kill_now(&record.cgroup).map_err(EngineError::system(format!(
+            "kill container “{}”",
+            record.path
+        )))
     }
 
     /// Removes everything of a container in which nothing runs.
     ///
     /// # Errors
-    /// The first thing that cannot be removed; the rest is removed all the same.
+    /// When something runs in it: its routes and ids must not be given away then. Else the first
+    /// thing that cannot be removed; the rest is removed all the same.
     pub fn destroy(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        if self.populated(record) {
+            return Err(EngineError::Refused(format!(
+                "a process is left in container “{}”",
+                record.path
+            )));
+        }
         let mut first = Ok(());
         let mut note = |result: Result<(), EngineError>| {
             if first.is_ok() {
@@ -500,10 +588,11 @@ impl Mainline {
         };
         let socket = self.paths.monitor(record.id);
         if socket.exists() {
-            if let Ok(channel) = self.connect(record.id) {
-                let _ = channel.call::<_, Answer>(&Command::Quit, &[]);
-            }
-            note(fs::remove_file(&socket).map_err(EngineError::system("remove the monitor's socket")));
+            note(self.dismiss_monitor(record.id));
+            note(
+                fs::remove_file(&socket)
+                    .map_err(EngineError::system("remove the monitor's socket")),
+            );
         }
         note(
             routes::withdraw(&self.routing, &self.paths, &self.cgroups, record)
@@ -511,21 +600,53 @@ impl Mainline {
         );
         note(cgroup::remove(&record.cgroup).map_err(EngineError::system("remove the cgroup")));
         let id = record.id;
-        note(self.keys.call(move |keys| keys.destroy_container(id)).map_err(EngineError::from));
-        note(pin::unpin_all(&self.paths.container_pins(record.id))
-            .map_err(EngineError::system("remove the pins")));
+        note(
+            self.keys
+                .call(move |keys| keys.destroy_container(id))
+                .map_err(EngineError::from),
+        );
+        note(
+            pin::unpin_all(&self.paths.container_pins(record.id))
+                .map_err(EngineError::system("remove the pins")),
+        );
         // A nested container's ids go back with its parent's.
         if let (Some(ids), None) = (record.ids, record.parent) {
-            note(self.ids.give_back(ids).map_err(EngineError::system("give the ids back")));
+            note(
+                self.ids
+                    .give_back(ids)
+                    .map_err(EngineError::system("give the ids back")),
+            );
         }
         first
+    }
+
+    /// Ends a container's monitor. Its processes are gone from the cgroup a moment before it can
+    /// wait for them, so it may refuse at first.
+    fn dismiss_monitor(&self, id: ContainerId) -> Result<(), EngineError> {
+        let deadline = Instant::now() + QUIT_PATIENCE;
+        loop {
+            let Ok(channel) = self.connect(id) else {
+                return Ok(());
+            };
+            match channel.call::<_, Answer>(&Command::Quit, &[]) {
+                Ok((Answer::Done, _)) => return Ok(()),
+                Ok((Answer::Failed(failure), _)) if Instant::now() >= deadline => {
+                    return Err(failure.into());
+                }
+                Ok(_) => std::thread::sleep(Duration::from_millis(2)),
+                Err(error) => {
+                    return Err(EngineError::system("dismiss the container's monitor")(
+                        error,
+                    ));
+                }
+            }
+        }
     }
 
     /// Whether the namespaces of a stored container are still the ones it had.
     #[must_use]
     pub fn intact(&self, record: &ContainerRecord) -> bool {
-        pin::intact(&self.paths.container_pins(record.id), &record.pins)
-            && record.cgroup.is_dir()
+        pin::intact(&self.paths.container_pins(record.id), &record.pins) && record.cgroup.is_dir()
     }
 
     /// Whether a process is left in the container.
@@ -556,7 +677,9 @@ impl Mainline {
     /// The first thing that cannot be removed.
     pub fn dissolve(&self) -> Result<(), EngineError> {
         self.keys.call(|keys| keys.remove_instance())?;
-        self.cgroups.remove().map_err(EngineError::system("remove the instance's cgroup"))?;
+        self.cgroups
+            .remove()
+            .map_err(EngineError::system("remove the instance's cgroup"))?;
         pin::dissolve(&self.paths.pins())
             .map_err(EngineError::system("unmount the pin directory"))?;
         let runtime = self.paths.runtime();
@@ -572,7 +695,9 @@ impl Mainline {
     fn connect(&self, id: ContainerId) -> Result<Channel, EngineError> {
         let channel = Channel::connect(&self.paths.monitor(id))
             .map_err(EngineError::system("reach the container's monitor"))?;
-        channel.set_timeout(Some(PATIENCE)).map_err(EngineError::system("set a time-out"))?;
+        channel
+            .set_timeout(Some(PATIENCE))
+            .map_err(EngineError::system("set a time-out"))?;
         Ok(channel)
     }
 
@@ -587,7 +712,10 @@ impl Mainline {
             Channel::listen(&path).map_err(EngineError::system("make the monitor's socket"))?;
         let mut child = self
             .monitor
-            .start(&[&id.to_string()], &listener)
+            .start(
+                &[&self.cgroups.monitors().to_string_lossy(), &id.to_string()],
+                &listener,
+            )
             .map_err(EngineError::system("start keyns-monitor"))?;
         // The process started forks the monitor and ends.
         match child.wait() {
@@ -609,7 +737,9 @@ pub fn next_exit(channel: &Channel) -> io::Result<ProcessState> {
 }
 
 fn nearest(lineage: &[ContainerRecord], kind: Namespace) -> Option<&ContainerRecord> {
-    lineage.iter().find(|record| record.namespaces.contains(&kind))
+    lineage
+        .iter()
+        .find(|record| record.namespaces.contains(&kind))
 }
 
 fn nonsense(answer: &Answer) -> EngineError {
@@ -623,28 +753,38 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
 
     // Others may pass through to the varlink socket, not look.
-    fs::DirBuilder::new().recursive(true).mode(0o711).create(path)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
 }
 
-fn demand_root_directory(path: &Path) -> Result<(), EngineError> {
-    use std::os::unix::fs::MetadataExt as _;
+/// Opens a container's root directory once, so that what is checked is what is used.
+fn open_root_directory(path: &Path) -> Result<OwnedFd, EngineError> {
+    use rustix::fs::{Mode, OFlags};
 
     let shown = path.display();
     let system = |what: &str| EngineError::system(format!("{what} {shown}"));
     if !path.is_absolute() {
-        return Err(EngineError::Refused(format!("the root directory {shown} is not absolute")));
+        return Err(EngineError::Refused(format!(
+            "the root directory {shown} is not absolute"
+        )));
     }
-    let target = fs::metadata(path).map_err(system("look at"))?;
-    if !target.is_dir() {
-        return Err(EngineError::Refused(format!("{shown} is not a directory")));
-    }
-    let host = fs::metadata("/").map_err(system("look at"))?;
-    if (target.dev(), target.ino()) == (host.dev(), host.ino()) {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOTDIR) => {
+            return Err(EngineError::Refused(format!("{shown} is not a directory")));
+        }
+        other => other.map_err(|e| system("open")(e.into()))?,
+    };
+    let target = rustix::fs::fstat(&directory).map_err(|e| system("look at")(e.into()))?;
+    let host = rustix::fs::stat("/").map_err(|e| system("look at")(e.into()))?;
+    if (target.st_dev, target.st_ino) == (host.st_dev, host.st_ino) {
         return Err(EngineError::Refused(
             "the host's own root directory cannot be a container's".into(),
         ));
     }
-    Ok(())
+    Ok(directory)
 }
 
 impl From<KeyError> for EngineError {
@@ -662,9 +802,14 @@ impl From<KeyError> for EngineError {
 impl From<RoutingError> for EngineError {
     fn from(error: RoutingError) -> Self {
         match error {
-            RoutingError::Io { action, path, source } => {
-                Self::System { operation: format!("{action} {}", path.display()), source }
-            }
+            RoutingError::Io {
+                action,
+                path,
+                source,
+            } => Self::System {
+                operation: format!("{action} {}", path.display()),
+                source,
+            },
             other => Self::Refused(other.to_string()),
         }
     }

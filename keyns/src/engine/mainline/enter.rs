@@ -8,9 +8,13 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus};
+use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +26,12 @@ use super::channel::Channel;
 use super::failure::Failure;
 use super::keyring::SessionPlan;
 use super::root;
+
+/// How long a helper may take.
+const HELPER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Soft limit of open files that programs expect (`select(2)` cannot handle more).
+const USUAL_FILES: u64 = 1024;
 
 /// A process to be started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,8 +110,7 @@ pub(super) fn stage(
     let mut keep: Vec<BorrowedFd<'_>> = vec![monitor.as_fd(), process_end.as_fd()];
     keep.extend(descriptors.standard.iter().flatten().map(AsFd::as_fd));
     keep.extend(descriptors.program.iter().map(AsFd::as_fd));
-    process::close_all_but(alone, 3, &keep)
-        .map_err(Failure::of("close inherited descriptors"))?;
+    process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))?;
 
     plan.session.take_up()?;
     enter_namespaces(plan)?;
@@ -110,7 +119,10 @@ pub(super) fn stage(
     if plan.new_pid_namespace.is_some() && inside_another {
         // A PID namespace can only be made below the one the maker is in, not below the one its
         // children would be in (copy_pid_ns() in kernel/pid_namespace.c): so a child makes it.
-        let sibling = ForkOptions { sibling: true, ..ForkOptions::default() };
+        let sibling = ForkOptions {
+            sibling: true,
+            ..ForkOptions::default()
+        };
         match process::fork(alone, sibling).map_err(Failure::of("fork into the parent"))? {
             Fork::Child => {}
             Fork::Parent { pid, .. } => {
@@ -179,7 +191,9 @@ fn prepare_process(
 ) -> Result<(), Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
     // A terminal that is given up again would hang up this process before it can say why.
-    SigSet::all().thread_block().map_err(Failure::of("block signals"))?;
+    SigSet::all()
+        .thread_block()
+        .map_err(Failure::of("block signals"))?;
     rustix::process::chdir("/").map_err(Failure::of("change to the root directory"))?;
     nix::unistd::setsid().map_err(Failure::of("start a session"))?;
     nix::unistd::setgroups(&[]).map_err(Failure::of("drop supplementary groups"))?;
@@ -208,9 +222,10 @@ fn prepare_process(
     }
     nix::unistd::setresuid(plan.uid.into(), plan.uid.into(), plan.uid.into())
         .map_err(Failure::of(format!("become user {}", plan.uid)))?;
-    // Changing ids switched this off again; nobody inside may look at this process before it has
-    // its program.
+    // Nobody inside may look at this process before it has its program. Changing ids cleared the
+    // death signal (commit_creds() in kernel/cred.c).
     nix::sys::prctl::set_dumpable(false).map_err(Failure::of("stay undumpable"))?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
 
     let mut keep = vec![monitor.as_fd()];
     keep.extend(descriptors.program.iter().map(AsFd::as_fd));
@@ -218,15 +233,21 @@ fn prepare_process(
     monitor
         .send(&ProcessReport::Ok(()), &fds)
         .map_err(Failure::of("report to the monitor"))?;
-    process::close_all_but(alone, 3, &keep)
-        .map_err(Failure::of("close inherited descriptors"))?;
+    process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))?;
     std::mem::forget(master);
-    monitor.receive::<()>().map_err(Failure::of("wait for the release"))?;
+    monitor
+        .receive::<()>()
+        .map_err(Failure::of("wait for the release"))?;
 
     nix::sys::prctl::set_pdeathsig(None).map_err(Failure::of("clear the death signal"))?;
+    // What keyns set for itself is not the program's: ignored signals, the limit of open files.
+    process::reset_signals(alone);
     SigSet::empty()
         .thread_set_mask()
         .map_err(Failure::of("unblock signals"))?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Failure::of("get a limit"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(USUAL_FILES), hard)
+        .map_err(Failure::of("set a limit"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())
 }
@@ -248,6 +269,16 @@ fn open_terminal() -> Result<(OwnedFd, OwnedFd), Failure> {
         Mode::empty(),
     )
     .map_err(Failure::of(what))?;
+    let found = rustix::fs::fstat(&master).map_err(Failure::of(what))?;
+    // The path is the container's, and may lead to anything.
+    let multiplexer = rustix::fs::makedev(5, 2);
+    if rustix::fs::FileType::from_raw_mode(found.st_mode) != rustix::fs::FileType::CharacterDevice
+        || found.st_rdev != multiplexer
+    {
+        return Err(Failure::because(
+            "use /dev/ptmx of the container, which is no terminal",
+        ));
+    }
     rustix::pty::unlockpt(&master).map_err(Failure::of("unlock the terminal"))?;
     // By descriptor: the name in the container could be anything.
     let terminal = rustix::pty::ioctl_tiocgptpeer(
@@ -283,7 +314,10 @@ fn execute(plan: &StartPlan, descriptors: &Descriptors) -> Failure {
             &environment,
             nix::fcntl::AtFlags::AT_EMPTY_PATH,
         );
-        return Failure { operation: format!("execute “{shown}”"), errno: errno as i32 };
+        return Failure {
+            operation: format!("execute “{shown}”"),
+            errno: errno as i32,
+        };
     }
     let mut errno = nix::errno::Errno::ENOENT;
     for candidate in candidates(name.as_bytes(), &plan.environment) {
@@ -296,7 +330,10 @@ fn execute(plan: &StartPlan, descriptors: &Descriptors) -> Failure {
             }
         }
     }
-    Failure { operation: format!("execute “{shown}”"), errno: errno as i32 }
+    Failure {
+        operation: format!("execute “{shown}”"),
+        errno: errno as i32,
+    }
 }
 
 fn candidates(name: &[u8], environment: &[Vec<u8>]) -> Vec<CString> {
@@ -354,13 +391,35 @@ pub(super) fn mount_procfs(
 
 /// Waits for a helper whose exit code is 0 or an errno.
 fn reap(pid: u32, operation: &str) -> Result<(), Failure> {
-    use nix::sys::wait::WaitStatus;
+    let helper = Pid::from_raw(pid.cast_signed());
+    match wait_bounded(helper, HELPER_PATIENCE) {
+        Some(WaitStatus::Exited(_, 0)) => Ok(()),
+        Some(WaitStatus::Exited(_, errno)) => Err(Failure {
+            operation: operation.into(),
+            errno,
+        }),
+        other => {
+            let _ = nix::sys::signal::kill(helper, Signal::SIGKILL);
+            Err(Failure::because(format!("{operation} ({other:?})")))
+        }
+    }
+}
 
-    let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid.cast_signed()), None)
-        .map_err(Failure::of("wait for a helper"))?;
-    match status {
-        WaitStatus::Exited(_, 0) => Ok(()),
-        WaitStatus::Exited(_, errno) => Err(Failure { operation: operation.into(), errno }),
-        other => Err(Failure::because(format!("{operation} ({other:?})"))),
+/// Waits for a child for at most `patience`; `None` when it did not end.
+pub(super) fn wait_bounded(pid: Pid, patience: Duration) -> Option<WaitStatus> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(status) => return Some(status),
+            // Somebody else has its status.
+            Err(_) => return Some(WaitStatus::Exited(pid, 0)),
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
     }
 }

@@ -24,14 +24,20 @@ impl Failure {
             let error = error.into();
             match error.raw_os_error() {
                 Some(errno) => Self { operation, errno },
-                None => Self { operation: format!("{operation} ({error})"), errno: 0 },
+                None => Self {
+                    operation: format!("{operation} ({error})"),
+                    errno: 0,
+                },
             }
         }
     }
 
     /// A failure that is no system call's.
     pub fn because(operation: impl Into<String>) -> Self {
-        Self { operation: operation.into(), errno: 0 }
+        Self {
+            operation: operation.into(),
+            errno: 0,
+        }
     }
 }
 

@@ -26,7 +26,11 @@ pub(super) fn rows() -> io::Result<Vec<FeatureRow>> {
             Advisory,
             "without PID and user namespace only the cgroup tells, and root can leave that",
         ),
-        row("container-kill", Kernel, "cgroup.kill, after pending requests were rejected"),
+        row(
+            "container-kill",
+            Kernel,
+            "cgroup.kill, after pending requests were rejected",
+        ),
         row(
             "container-keyring",
             Kernel,
@@ -57,7 +61,11 @@ pub(super) fn rows() -> io::Result<Vec<FeatureRow>> {
             Unavailable,
             "rights that no mask can express are refused, not emulated",
         ),
-        row("upcall-interception", Daemon, "keyns-upcall takes the place of /sbin/request-key"),
+        row(
+            "upcall-interception",
+            Daemon,
+            "keyns-upcall takes the place of /sbin/request-key",
+        ),
         row(
             "upcall-requester",
             Kernel,

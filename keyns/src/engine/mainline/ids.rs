@@ -42,7 +42,10 @@ impl IdPool {
     fn open_at(shared: &Path, instance: &str) -> io::Result<Self> {
         let directory = shared.join("ids");
         fs::create_dir_all(&directory)?;
-        Ok(Self { directory, instance: instance.to_owned() })
+        Ok(Self {
+            directory,
+            instance: instance.to_owned(),
+        })
     }
 
     fn lock(&self) -> io::Result<File> {
@@ -63,7 +66,12 @@ impl IdPool {
                 continue;
             }
             let path = self.directory.join(base.to_string());
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            match OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+            {
                 Ok(mut file) => {
                     writeln!(file, "{} {owner}", self.instance)?;
                     return Ok(IdRange { base, count: RANGE });
@@ -85,6 +93,25 @@ impl IdPool {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
+    }
+
+    /// The ranges that this instance has taken.
+    ///
+    /// # Errors
+    /// Those of reading the pool.
+    pub fn taken(&self) -> io::Result<Vec<IdRange>> {
+        let mut ranges = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let base = entry.file_name().to_str().and_then(|n| n.parse().ok());
+            if let (Some(base), true) =
+                (base, text.split(' ').next() == Some(self.instance.as_str()))
+            {
+                ranges.push(IdRange { base, count: RANGE });
+            }
+        }
+        Ok(ranges)
     }
 
     /// Gives back what this instance has taken but for no container of `in_use`, e.g. by a daemon
@@ -110,13 +137,28 @@ impl IdPool {
     }
 }
 
+/// Whether an id of `range` owns a key.
+///
+/// # Errors
+/// Those of reading `/proc/key-users`.
+pub fn own_keys(range: IdRange) -> io::Result<bool> {
+    let users = fs::read_to_string("/proc/key-users")?;
+    Ok(key_users::lines(&users).any(|user| range.inside(user.uid).is_some()))
+}
+
 /// The slice of `parent`'s ids that nested slot number `slot` (0 to 6) gets, or `None` when the
 /// slot does not exist or the parent has too few ids left to divide.
 #[must_use]
 pub fn nested_slice(parent: IdRange, slot: u32) -> Option<IdRange> {
-    let slot = NESTED_SLOTS.start.checked_add(slot).filter(|s| NESTED_SLOTS.contains(s))?;
+    let slot = NESTED_SLOTS
+        .start
+        .checked_add(slot)
+        .filter(|s| NESTED_SLOTS.contains(s))?;
     let count = parent.count / NESTED_FRACTION;
-    (count > 0).then(|| IdRange { base: parent.base + slot * count, count })
+    (count > 0).then(|| IdRange {
+        base: parent.base + slot * count,
+        count,
+    })
 }
 
 /// Number of slots [`nested_slice`] knows.
@@ -142,8 +184,13 @@ mod tests {
 
     #[test]
     fn nested_slices_are_disjoint_and_leave_nobody_to_the_parent() {
-        let parent = IdRange { base: POOL_BASE, count: RANGE };
-        let slices: Vec<_> = (0..NESTED_LIMIT).map(|s| nested_slice(parent, s).unwrap()).collect();
+        let parent = IdRange {
+            base: POOL_BASE,
+            count: RANGE,
+        };
+        let slices: Vec<_> = (0..NESTED_LIMIT)
+            .map(|s| nested_slice(parent, s).unwrap())
+            .collect();
         for (i, a) in slices.iter().enumerate() {
             assert!(a.inside(parent.base + 65_534).is_none());
             assert!(a.base >= parent.base + RANGE / 2);

@@ -5,12 +5,13 @@
 //! command and once to watch; a new daemon connects to the same socket.
 //!
 //! One thread, one loop. Starting a process takes some milliseconds in which nothing else is
-//! served; each step of it has a time limit.
+//! served; each step of it has a time limit, also waiting for a helper's end, since what is in view
+//! of a container can be stopped from there.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -27,6 +28,12 @@ use super::channel::Channel;
 use super::enter::{self, Descriptors, Forked, ProcessReport, StageReport, StartPlan};
 use super::failure::Failure;
 use super::{cgroup, pin};
+
+/// Processes that ended and are remembered, besides the first one.
+pub const ENDED_KEPT: usize = 256;
+
+/// How long a helper or a discarded process may take to end.
+const HELPER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Time for each step of starting a process, and for the daemon to release it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,7 +57,10 @@ pub(super) enum Command {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// The process waits; with the terminal's master, if it has one.
-    Prepared { pid: u32, pid_namespace: Option<u64> },
+    Prepared {
+        pid: u32,
+        pid_namespace: Option<u64>,
+    },
     /// Done.
     Done,
     /// Not done.
@@ -86,6 +96,8 @@ struct Prepared {
 struct Monitor {
     alone: SingleThreaded,
     processes: BTreeMap<u64, Process>,
+    /// Helpers and discarded processes that did not end in time.
+    strays: Vec<Pid>,
     watchers: Vec<Channel>,
 }
 
@@ -99,9 +111,18 @@ pub fn main() -> io::Result<()> {
     let listener = process::take_inherited(&alone, 0)?;
     process::close_all_but(&alone, 3, &[])?;
     // Not the daemon's child: the daemon waits for nobody, and a new one would not know it.
-    if let Fork::Parent { .. } = process::fork(&alone, ForkOptions::default())? {
+    let cgroup = std::env::args_os()
+        .nth(1)
+        .map(|path| cgroup::open(Path::new(&path)))
+        .transpose()?;
+    let options = ForkOptions {
+        cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        ..ForkOptions::default()
+    };
+    if let Fork::Parent { .. } = process::fork(&alone, options)? {
         std::process::exit(0);
     }
+    drop(cgroup);
     nix::unistd::setsid()?;
     // The monitor possesses nothing it could pass on.
     keyns_sys::key::join_session_keyring(None)?;
@@ -112,7 +133,12 @@ pub fn main() -> io::Result<()> {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let monitor = Monitor { alone, processes: BTreeMap::new(), watchers: Vec::new() };
+    let monitor = Monitor {
+        alone,
+        processes: BTreeMap::new(),
+        strays: Vec::new(),
+        watchers: Vec::new(),
+    };
     monitor.serve(&listener, &signals)
 }
 
@@ -183,7 +209,8 @@ impl Monitor {
             }
             Command::Quit => {
                 self.reap();
-                let alive = self.processes.values().any(|p| p.state.exit.is_none());
+                let alive = self.processes.values().any(|p| p.state.exit.is_none())
+                    || !self.strays.is_empty();
                 if alive {
                     let failure = Failure::because("quit while a process is left");
                     channel.send(&Answer::Failed(failure), &[])?;
@@ -197,11 +224,21 @@ impl Monitor {
 
     fn signal(&self, process: u64, signal: i32) -> Answer {
         let what = format!("send signal {signal} to process {process}");
-        let Some(target) = self.processes.get(&process).filter(|p| p.state.exit.is_none()) else {
-            return Answer::Failed(Failure { operation: what, errno: libc_esrch() });
+        let Some(target) = self
+            .processes
+            .get(&process)
+            .filter(|p| p.state.exit.is_none())
+        else {
+            return Answer::Failed(Failure {
+                operation: what,
+                errno: libc_esrch(),
+            });
         };
         let Some(number) = rustix::process::Signal::from_named_raw(signal) else {
-            return Answer::Failed(Failure { operation: what, errno: libc_einval() });
+            return Answer::Failed(Failure {
+                operation: what,
+                errno: libc_einval(),
+            });
         };
         match rustix::process::pidfd_send_signal(&target.pidfd, number) {
             Ok(()) => Answer::Done,
@@ -217,10 +254,14 @@ impl Monitor {
         let (ours, stage_end) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
         let (channel, process_end) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
         for end in [&ours, &channel] {
-            end.set_timeout(Some(PATIENCE)).map_err(Failure::of("set a time-out"))?;
+            end.set_timeout(Some(PATIENCE))
+                .map_err(Failure::of("set a time-out"))?;
         }
         let cgroup = cgroup::open(&plan.cgroup).map_err(Failure::of("open the cgroup"))?;
-        let options = ForkOptions { cgroup: Some(cgroup.as_fd()), ..ForkOptions::default() };
+        let options = ForkOptions {
+            cgroup: Some(cgroup.as_fd()),
+            ..ForkOptions::default()
+        };
         let stage = match process::fork(&self.alone, options).map_err(Failure::of("fork"))? {
             Fork::Child => {
                 let outcome =
@@ -245,15 +286,28 @@ impl Monitor {
             if report.is_err() {
                 let _ = nix::sys::signal::kill(helper, Signal::SIGKILL);
             }
-            let _ = nix::sys::wait::waitpid(helper, Some(WaitPidFlag::__WALL));
+            if enter::wait_bounded(helper, HELPER_PATIENCE).is_none() {
+                let _ = nix::sys::signal::kill(helper, Signal::SIGKILL);
+                self.strays.push(helper);
+            }
         }
         let (report, mut fds) = report.map_err(Failure::of("hear from the stage"))?;
         report?;
-        let pidfd = fds.pop().ok_or_else(|| Failure::because("get the process' descriptor"))?;
+        let pidfd = fds
+            .pop()
+            .ok_or_else(|| Failure::because("get the process' descriptor"))?;
         let pid = host_pid(&pidfd)?;
-        let state = ProcessState { process: plan.process, pid, exit: None };
+        let state = ProcessState {
+            process: plan.process,
+            pid,
+            exit: None,
+        };
         let mut prepared = Prepared {
-            process: Process { state, pidfd, _terminal: None },
+            process: Process {
+                state,
+                pidfd,
+                _terminal: None,
+            },
             channel,
             pid_pin: None,
         };
@@ -286,13 +340,15 @@ impl Monitor {
     }
 
     /// Ends a process that never ran.
-    fn discard(&self, prepared: Prepared) {
+    fn discard(&mut self, prepared: Prepared) {
         let _ = rustix::process::pidfd_send_signal(
             &prepared.process.pidfd,
             rustix::process::Signal::KILL,
         );
         let pid = Pid::from_raw(prepared.process.state.pid.cast_signed());
-        let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::__WALL));
+        if enter::wait_bounded(pid, HELPER_PATIENCE).is_none() {
+            self.strays.push(pid);
+        }
         if let Some(target) = prepared.pid_pin {
             let _ = pin::unpin(&target);
         }
@@ -307,7 +363,10 @@ impl Monitor {
             .as_ref()
             .and_then(|pin| std::fs::metadata(pin).ok())
             .map(|m| m.ino());
-        let answer = Answer::Prepared { pid: prepared.process.state.pid, pid_namespace };
+        let answer = Answer::Prepared {
+            pid: prepared.process.state.pid,
+            pid_namespace,
+        };
         let fds: Vec<_> = prepared.process._terminal.iter().map(AsFd::as_fd).collect();
         let released = channel
             .send(&answer, &fds)
@@ -328,7 +387,8 @@ impl Monitor {
             self.discard(prepared);
             return channel.send(&Answer::Failed(failure), &[]);
         }
-        self.processes.insert(prepared.process.state.process, prepared.process);
+        self.processes
+            .insert(prepared.process.state.process, prepared.process);
         channel.send(&Answer::Done, &[])?;
         // It may have ended before it was entered in the table.
         self.reap();
@@ -336,6 +396,8 @@ impl Monitor {
     }
 
     fn reap(&mut self) {
+        self.strays
+            .retain(|pid| enter::wait_bounded(*pid, Duration::ZERO).is_none());
         let running: Vec<(u64, Pid)> = self
             .processes
             .values()
@@ -357,6 +419,20 @@ impl Monitor {
                 // connection, not the status.
                 self.watchers.retain(|w| w.send(&state, &[]).is_ok());
             }
+        }
+        self.forget_old();
+    }
+
+    /// Keeps the first process, the living and the last that ended.
+    fn forget_old(&mut self) {
+        let ended: Vec<u64> = self
+            .processes
+            .values()
+            .filter(|p| p.state.exit.is_some() && p.state.process != 1)
+            .map(|p| p.state.process)
+            .collect();
+        for number in ended.iter().take(ended.len().saturating_sub(ENDED_KEPT)) {
+            self.processes.remove(number);
         }
     }
 }

@@ -27,7 +27,9 @@ impl Paths {
         if ["live", "ids", "lock"].contains(&instance) || instance.contains("request-key") {
             return Err(format!("“{instance}” is used by keyns itself"));
         }
-        Ok(Self { instance: instance.to_owned() })
+        Ok(Self {
+            instance: instance.to_owned(),
+        })
     }
 
     /// Name of the instance.

@@ -10,23 +10,22 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 /// Mounts the private tmpfs that holds an instance's pins, unless it is there already.
 ///
-/// Private, because a pin in a shared mount would be copied into every mount namespace that is
-/// cloned from the host's and keep the pinned namespace alive there.
+/// Private, so that a pin made or removed here is not made or removed in the mount namespaces that
+/// were cloned from the host's, where it could keep a namespace alive.
 ///
 /// # Errors
 /// `mount(2)`.
 pub fn prepare(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    if is_mount_point(directory)? {
-        return Ok(());
+    if !is_mount_point(directory)? {
+        rustix::mount::mount(
+            "keyns",
+            directory,
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+            c"mode=0700,size=16m",
+        )?;
     }
-    rustix::mount::mount(
-        "keyns",
-        directory,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-        c"mode=0700,size=16m",
-    )?;
     rustix::mount::mount_change(directory, MountPropagationFlags::PRIVATE)?;
     Ok(())
 }
@@ -96,7 +95,7 @@ pub fn unpin_all(directory: &Path) -> io::Result<()> {
 /// Whether every pin of `expected` is in `directory` and is the namespace it was.
 #[must_use]
 pub fn intact(directory: &Path, expected: &BTreeMap<String, u64>) -> bool {
-    expected.iter().all(|(name, inode)| {
-        fs::metadata(directory.join(name)).is_ok_and(|m| m.ino() == *inode)
-    })
+    expected
+        .iter()
+        .all(|(name, inode)| fs::metadata(directory.join(name)).is_ok_and(|m| m.ino() == *inode))
 }

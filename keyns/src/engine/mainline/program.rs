@@ -24,12 +24,14 @@ impl SealedProgram {
     /// # Errors
     /// Those of reading the file and of `memfd_create(2)`.
     pub fn load(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let mut source = File::open(path)?;
-        let image = rustix::fs::memfd_create(
-            &name,
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-        )?;
+        let image =
+            rustix::fs::memfd_create(&name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut copy = File::from(image);
         io::copy(&mut source, &mut copy)?;
         let image = OwnedFd::from(copy);

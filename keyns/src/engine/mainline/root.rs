@@ -11,9 +11,11 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
 };
+
+use keyns_sys::mount;
 
 use super::super::container::Root;
 use super::failure::Failure;
@@ -23,12 +25,20 @@ use super::paths::SHARED;
 const TMPFS_SIZE: &str = "256m";
 const TMPFS_INODES: &str = "65536";
 
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
 /// Devices of the host every program expects.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Replaces the calling process' mount tree by `root`, owned by kernel id `owner`, and detaches
 /// the host's.
-pub(super) fn enter_new_root(root: &Root, owner: u32) -> Result<(), Failure> {
+///
+/// `directory` is the descriptor of a [`Root::Dir`], opened and checked by who asked for it.
+pub(super) fn enter_new_root(
+    root: &Root,
+    directory: Option<&OwnedFd>,
+    owner: u32,
+) -> Result<(), Failure> {
     // Any directory will do as a place to stand; this one exists wherever keyns runs.
     let place = Path::new(SHARED);
     match root {
@@ -37,20 +47,21 @@ pub(super) fn enter_new_root(root: &Root, owner: u32) -> Result<(), Failure> {
             attach(&tree, place).map_err(Failure::of("mount the container's tmpfs"))?;
         }
         Root::Dir(path) => {
-            let tree = clone_tree(path)
-                .map_err(Failure::of(format!("clone the mount at {}", path.display())))?;
+            let what = || format!("clone the mount at {}", path.display());
+            let directory = directory.ok_or_else(|| Failure::because(what()))?;
+            let tree =
+                rustix::mount::open_tree(directory, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)
+                    .map_err(Failure::of(what()))?;
+            mount::restrict(tree.as_fd(), mount::NODEV | mount::NOSUID).map_err(Failure::of(
+                format!("restrict the mount of {}", path.display()),
+            ))?;
             attach(&tree, place).map_err(Failure::of("mount the container's root"))?;
         }
         Root::Copy => return Ok(()),
     }
     rustix::process::chdir(place).map_err(Failure::of("enter the container's root"))?;
-    match root {
-        Root::Usr => fill_usr(owner)?,
-        Root::Dir(path) => {
-            restrict(Path::new("."), MountFlags::NODEV | MountFlags::NOSUID)
-                .map_err(Failure::of(format!("restrict the mount of {}", path.display())))?;
-        }
-        Root::Empty | Root::Copy => {}
+    if *root == Root::Usr {
+        fill_usr(owner)?;
     }
     nix::unistd::pivot_root(".", ".").map_err(Failure::of("pivot to the container's root"))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)
@@ -126,7 +137,11 @@ fn devpts(owner: u32) -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
     // Group 5 is "tty" by convention.
     let tty = owner.saturating_add(5).to_string();
-    for (key, value) in [("ptmxmode", "0666"), ("mode", "0620"), ("gid", tty.as_str())] {
+    for (key, value) in [
+        ("ptmxmode", "0666"),
+        ("mode", "0620"),
+        ("gid", tty.as_str()),
+    ] {
         rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?;
     }
     rustix::mount::fsconfig_create(context.as_fd())?;
@@ -137,16 +152,12 @@ fn devpts(owner: u32) -> io::Result<OwnedFd> {
     )?)
 }
 
-fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::mount::open_tree(
-        CWD,
-        path,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )?)
-}
-
-fn restrict(target: &Path, flags: MountFlags) -> io::Result<()> {
-    Ok(rustix::mount::mount_remount(target, MountFlags::BIND | flags, "")?)
+/// Binds `source` of the host at `target`, with `attributes` besides those its mount has.
+fn bind(source: &str, target: &str, attributes: u64) -> Result<(), Failure> {
+    let what = || format!("bind {source}");
+    let tree = rustix::mount::open_tree(CWD, source, CLONE).map_err(Failure::of(what()))?;
+    mount::restrict(tree.as_fd(), attributes).map_err(Failure::of(what()))?;
+    attach(&tree, Path::new(target)).map_err(Failure::of(what()))
 }
 
 fn fill_usr(owner: u32) -> Result<(), Failure> {
@@ -163,13 +174,6 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
         symlink(target, path).map_err(Failure::of(format!("link /{path}")))?;
         own(path)
     };
-    let bind = |source: &str, path: &str, flags: MountFlags| -> Result<(), Failure> {
-        let what = || format!("bind {source}");
-        let tree = clone_tree(Path::new(source)).map_err(Failure::of(what()))?;
-        attach(&tree, Path::new(path)).map_err(Failure::of(what()))?;
-        restrict(Path::new(path), flags).map_err(Failure::of(what()))
-    };
-
     for (path, mode) in [
         ("usr", 0o755),
         ("etc", 0o755),
@@ -185,7 +189,7 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
     ] {
         directory(path, mode)?;
     }
-    bind("/usr", "usr", MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID)?;
+    bind("/usr", "usr", mount::RDONLY | mount::NODEV | mount::NOSUID)?;
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
         let merged = Path::new("/usr").join(name);
         if merged.is_dir() {
@@ -198,7 +202,11 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
     for name in DEVICES {
         let path = format!("dev/{name}");
         fs::write(&path, "").map_err(Failure::of(format!("make /{path}")))?;
-        bind(&format!("/dev/{name}"), &path, MountFlags::NOEXEC | MountFlags::NOSUID)?;
+        bind(
+            &format!("/dev/{name}"),
+            &path,
+            mount::NOEXEC | mount::NOSUID,
+        )?;
     }
     directory("dev/pts", 0o755)?;
     directory("dev/shm", 0o1777)?;
@@ -221,7 +229,10 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
         ),
         ("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
         ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+        (
+            "etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files\n",
+        ),
     ] {
         fs::write(path, text).map_err(Failure::of(format!("write /{path}")))?;
         own(path)?;
@@ -232,7 +243,7 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
         bind(
             "/etc/alternatives",
             "etc/alternatives",
-            MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID,
+            mount::RDONLY | mount::NODEV | mount::NOSUID,
         )?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStringExt as _;
 
-use super::super::container::{ContainerRecord, Namespace};
+use super::super::container::{ContainerId, ContainerRecord, Namespace};
 use super::cgroup::Cgroups;
 use super::paths::Paths;
 use crate::routing::{RoutingEntry, RoutingError, RoutingKey, RoutingTable};
@@ -14,8 +14,14 @@ fn keys(cgroups: &Cgroups, record: &ContainerRecord) -> Vec<RoutingKey> {
     keys.extend(pinned(Namespace::User).map(RoutingKey::User));
     keys.extend(pinned(Namespace::Pid).map(RoutingKey::Pid));
     let identified = [Namespace::User, Namespace::Pid];
-    if !identified.iter().any(|kind| record.namespaces.contains(kind)) {
-        let path = cgroups.kernel_path(&record.cgroup).into_os_string().into_vec();
+    if !identified
+        .iter()
+        .any(|kind| record.namespaces.contains(kind))
+    {
+        let path = cgroups
+            .kernel_path(&record.cgroup)
+            .into_os_string()
+            .into_vec();
         keys.push(RoutingKey::Cgroup(path));
     }
     keys
@@ -70,17 +76,18 @@ pub(super) fn withdraw_pid(
     table.withdraw(&key, &entry(paths, record, &key))
 }
 
-/// Removes the instance's entries of containers that are not in `records`, and publishes those of
-/// the others again.
+/// Removes the instance's entries of containers that are not in `keep`, and publishes those of
+/// `records` again.
 pub(super) fn reconcile(
     table: &RoutingTable,
     paths: &Paths,
     cgroups: &Cgroups,
     records: &[ContainerRecord],
+    keep: &[ContainerId],
 ) -> Result<(), RoutingError> {
     for listed in table.entries()? {
         let Ok(entry) = listed.content else { continue };
-        let known = records.iter().any(|record| record.id.0 == entry.container);
+        let known = keep.iter().any(|id| id.0 == entry.container);
         if entry.instance == paths.instance() && !known {
             table.withdraw_container(&entry.instance, entry.container)?;
         }

@@ -22,7 +22,12 @@ pub fn lock(path: &Path) -> io::Result<File> {
         if let Some(directory) = path.parent() {
             super::engine::make_directory(directory)?;
         }
-        let file = match OpenOptions::new().create(true).append(true).mode(0o600).open(path) {
+        let file = match OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+        {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
@@ -45,7 +50,10 @@ pub fn retire(directory: &Path) -> io::Result<()> {
     let path = directory.join("lock");
     let _held = lock(&path)?;
     for entry in fs::read_dir(directory)? {
-        if !COMMON.iter().any(|name| entry.as_ref().is_ok_and(|e| e.file_name() == *name)) {
+        if !COMMON
+            .iter()
+            .any(|name| entry.as_ref().is_ok_and(|e| e.file_name() == *name))
+        {
             return Ok(());
         }
     }

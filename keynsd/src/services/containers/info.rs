@@ -25,7 +25,9 @@ pub fn container_info(table: &ContainerTable, record: &engine::ContainerRecord) 
         uid_base: record.ids.map(|ids| ids.base),
         uid_count: record.ids.map(|ids| ids.count),
         keyring: (record.state != engine::State::Dead).then_some(record.keyrings.container),
-        init_pid: record.init.filter(|_| record.state == engine::State::Running),
+        init_pid: record
+            .init
+            .filter(|_| record.state == engine::State::Running),
         exit: record.exit.map(exit_status),
         created: record.created,
         kill_on_close: record.kill_on_close,

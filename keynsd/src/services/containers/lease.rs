@@ -12,11 +12,16 @@ use std::rc::Rc;
 use keyns::engine::container::{ContainerId, ExitStatus};
 use tokio::net::unix::pipe;
 
-use super::end::end;
+use super::end::end_in_background;
 use crate::daemon::Daemon;
 
 fn path(daemon: &Daemon, id: ContainerId) -> PathBuf {
-    daemon.config.paths.runtime().join("lease").join(id.to_string())
+    daemon
+        .config
+        .paths
+        .runtime()
+        .join("lease")
+        .join(id.to_string())
 }
 
 /// Makes the lease of a new container: the end the daemon watches, and the holder's.
@@ -56,7 +61,7 @@ pub(super) fn watch(daemon: &Rc<Daemon>, id: ContainerId, reader: pipe::Receiver
                 Err(_) => held = false,
             }
         }
-        end(&daemon, id, ExitStatus::Unknown).await;
+        end_in_background(&daemon, id, ExitStatus::Unknown);
     });
 }
 

@@ -27,24 +27,32 @@ pub(super) async fn create(
 ) -> Result<(ContainerRecord, Option<OwnedFd>), Error> {
     let shown = text::escape(call.name.as_bytes());
     let what = format!("create container “{shown}”");
-    let invalid = |why: String| {
-        Error::new(ErrorKind::InvalidArgument, format!("cannot {what}")).cause(why)
-    };
+    let invalid =
+        |why: String| Error::new(ErrorKind::InvalidArgument, format!("cannot {what}")).cause(why);
     let path = ContainerPath::from_bytes(call.name.as_bytes())
         .map_err(|flaw| invalid(flaw.to_string()))?;
     if path.name().as_str().bytes().all(|b| b.is_ascii_digit()) {
-        return Err(invalid("a name of digits only would be taken for a number".into()));
+        return Err(invalid(
+            "a name of digits only would be taken for a number".into(),
+        ));
     }
-    let namespaces: BTreeSet<_> = call.namespaces.iter().copied().map(engine_namespace).collect();
+    let namespaces: BTreeSet<_> = call
+        .namespaces
+        .iter()
+        .copied()
+        .map(engine_namespace)
+        .collect();
     let root = engine_root(call.root);
     if root != Root::Empty && !namespaces.contains(&Namespace::Mount) {
         return Err(invalid("a root directory needs a mount namespace".into())
             .hint("add “mount” to the namespaces"));
     }
     if daemon.containers.living() >= MAX_CONTAINERS {
-        return Err(Error::new(ErrorKind::LimitReached, format!("cannot {what}"))
-            .cause(format!("there are {MAX_CONTAINERS} containers already"))
-            .hint("kill some: keyctl-ns container kill NAME"));
+        return Err(
+            Error::new(ErrorKind::LimitReached, format!("cannot {what}"))
+                .cause(format!("there are {MAX_CONTAINERS} containers already"))
+                .hint("kill some: keyctl-ns container kill NAME"),
+        );
     }
     let parent = match path.parent() {
         None => None,
@@ -57,9 +65,11 @@ pub(super) async fn create(
     // Two requests for one name, or for two children of one parent, meet here.
     let _creating = daemon.containers.creation.lock().await;
     if daemon.containers.resolve(&path.to_string()).is_ok() {
-        return Err(Error::new(ErrorKind::AlreadyExists, format!("cannot {what}"))
-            .cause("a living container has this name")
-            .hint(format!("kill it first: keyctl-ns container kill {path}")));
+        return Err(
+            Error::new(ErrorKind::AlreadyExists, format!("cannot {what}"))
+                .cause("a living container has this name")
+                .hint(format!("kill it first: keyctl-ns container kill {path}")),
+        );
     }
     let id = daemon.container_ids.next().map_err(store_error(&what))?;
     let spec = ContainerSpec {
@@ -69,12 +79,16 @@ pub(super) async fn create(
         root,
         kill_on_close: call.kill_on_close,
     };
-    let lineage = parent.as_ref().map_or_else(Vec::new, |p| daemon.containers.lineage(p.id));
+    let lineage = parent
+        .as_ref()
+        .map_or_else(Vec::new, |p| daemon.containers.lineage(p.id));
     let taken: Vec<IdRange> = user_namespace_owner(&lineage)
         .map(|owner| descendants_ids(daemon, owner))
         .unwrap_or_default();
     let record = daemon
-        .blocking(what.clone(), move |engine| engine.create(&spec, &lineage, &taken))
+        .blocking(what.clone(), move |engine| {
+            engine.create(&spec, &lineage, &taken)
+        })
         .await?;
     if let Some(parent) = &parent
         && let Err(error) = daemon
@@ -87,7 +101,11 @@ pub(super) async fn create(
         discard(daemon, record).await;
         return Err(error);
     }
-    let lease = match record.kill_on_close.then(|| lease::grant(daemon, record.id)).transpose() {
+    let lease = match record
+        .kill_on_close
+        .then(|| lease::grant(daemon, record.id))
+        .transpose()
+    {
         Ok(lease) => lease,
         Err(error) => {
             discard(daemon, record).await;
@@ -95,11 +113,18 @@ pub(super) async fn create(
                 .cause(format!("the lease cannot be made: {error}")));
         }
     };
-    if let Err(error) = daemon.store.put("containers", &record.id.to_string(), &record) {
+    if let Err(error) = daemon
+        .store
+        .put("containers", &record.id.to_string(), &record)
+    {
         discard(daemon, record).await;
         return Err(store_error(&what)(error));
     }
-    let cgroup = daemon.engine.cgroup_path(&record).into_os_string().into_encoded_bytes();
+    let cgroup = daemon
+        .engine
+        .cgroup_path(&record)
+        .into_os_string()
+        .into_encoded_bytes();
     daemon.containers.insert(record.clone(), cgroup);
     if let Some((reader, writer)) = lease {
         lease::watch(daemon, record.id, reader);
@@ -112,7 +137,11 @@ pub(super) async fn create(
 
 async fn discard(daemon: &Rc<Daemon>, record: ContainerRecord) {
     let what = "remove what was made of the container";
-    if let Err(error) = daemon.blocking(what, move |engine| engine.destroy(&record)).await {
+    lease::revoke(daemon, record.id);
+    if let Err(error) = daemon
+        .blocking(what, move |engine| engine.destroy(&record))
+        .await
+    {
         tracing::warn!(cause = error.cause.as_deref(), "{}", error.message);
     }
 }
@@ -130,7 +159,9 @@ fn descendants_ids(daemon: &Daemon, owner: ContainerId) -> Vec<IdRange> {
         .filter(|r| r.state != State::Dead && r.id != owner)
         .filter(|r| {
             let lineage = daemon.containers.lineage(r.id);
-            lineage.get(1..).is_some_and(|above| user_namespace_owner(above) == Some(owner))
+            lineage
+                .get(1..)
+                .is_some_and(|above| user_namespace_owner(above) == Some(owner))
         })
         .filter_map(|r| r.ids)
         .collect()
@@ -143,21 +174,31 @@ pub(in crate::services) fn demand_alive(record: &ContainerRecord, what: &str) ->
         State::Dying | State::Dead => {
             Err(Error::new(ErrorKind::WrongState, format!("cannot {what}"))
                 .cause(format!("container “{}” is dead", record.path))
-                .hint(format!("create it again: keyctl-ns container create {}", record.path)))
+                .hint(format!(
+                    "create it again: keyctl-ns container create {}",
+                    record.path
+                )))
         }
     }
 }
 
 /// Stores a container's present record.
 pub(super) fn persist(daemon: &Daemon, id: ContainerId, what: &str) -> Result<(), Error> {
-    let Some(record) = daemon.containers.get(id) else { return Ok(()) };
-    daemon.store.put("containers", &id.to_string(), &record).map_err(store_error(what))
+    let Some(record) = daemon.containers.get(id) else {
+        return Ok(());
+    };
+    daemon
+        .store
+        .put("containers", &id.to_string(), &record)
+        .map_err(store_error(what))
 }
 
 /// Tells the subscribers.
 pub(super) fn announce(daemon: &Daemon, what: &str, id: ContainerId) {
     let mut event = events::event(what);
-    event.container =
-        daemon.containers.get(id).map(|record| container_info(&daemon.containers, &record));
+    event.container = daemon
+        .containers
+        .get(id)
+        .map(|record| container_info(&daemon.containers, &record));
     daemon.bus.publish(Topic::Containers, event);
 }

@@ -9,7 +9,7 @@ use keyns_interfaces::containers::{
 };
 use keyns_interfaces::{Empty, Error, ErrorKind};
 
-use super::end::end;
+use super::end::{end, end_in_background};
 use super::info::container_info;
 use super::life::{announce, create};
 use super::start::run;
@@ -37,14 +37,13 @@ pub fn register(router: &mut Router<Daemon>) {
         });
 }
 
-async fn on_create(
-    daemon: Rc<Daemon>,
-    _: Context,
-    call: Create,
-) -> Result<Reply<Created>, Error> {
+async fn on_create(daemon: Rc<Daemon>, _: Context, call: Create) -> Result<Reply<Created>, Error> {
     let (record, lease) = create(&daemon, call).await?;
     let container = container_info(&daemon.containers, &record);
-    Ok(Reply::with_fds(Created { container }, lease.into_iter().collect()))
+    Ok(Reply::with_fds(
+        Created { container },
+        lease.into_iter().collect(),
+    ))
 }
 
 async fn on_list(daemon: Rc<Daemon>, _: Context, call: List) -> Result<Reply<Listing>, Error> {
@@ -62,12 +61,20 @@ async fn on_show(daemon: Rc<Daemon>, _: Context, call: Show) -> Result<Reply<Sho
     let record = daemon.containers.resolve(&call.container)?;
     let processes = daemon
         .containers
-        .with(record.id, |entry| entry.processes.values().cloned().collect())
+        .with(record.id, |entry| {
+            entry.processes.values().cloned().collect()
+        })
         .unwrap_or_default();
     let keys = daemon.keys.keys_of(&daemon, record.id).await?;
     let rules = daemon.upcalls.rules_of(&daemon, record.id);
     let container = container_info(&daemon.containers, &record);
-    Ok(Shown { container, processes, keys, rules }.into())
+    Ok(Shown {
+        container,
+        processes,
+        keys,
+        rules,
+    }
+    .into())
 }
 
 async fn on_keyring(
@@ -98,9 +105,15 @@ async fn on_wait(daemon: Rc<Daemon>, _: Context, call: Wait) -> Result<Reply<End
         let missing = || {
             Error::new(
                 ErrorKind::NoSuchProcess,
-                format!("there is no process {number} in container “{}”", record.path),
+                format!(
+                    "there is no process {number} in container “{}”",
+                    record.path
+                ),
             )
-            .hint(format!("list them: keyctl-ns container show {}", record.path))
+            .hint(format!(
+                "list them: keyctl-ns container show {}",
+                record.path
+            ))
         };
         let (changed, exit, state) = daemon
             .containers
@@ -128,18 +141,38 @@ async fn on_kill(daemon: Rc<Daemon>, _: Context, call: Kill) -> Result<Reply<Kil
         if call.process.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!("cannot kill one process of container “{}” without a signal", record.path),
+                format!(
+                    "cannot kill one process of container “{}” without a signal",
+                    record.path
+                ),
             )
             .hint("name the signal, e.g. --signal KILL"));
         }
-        return Ok(end(&daemon, record.id, ExitStatus::Unknown).await.into());
+        return match end(&daemon, record.id, ExitStatus::Unknown).await {
+            Ok(killed) => Ok(killed.into()),
+            Err(error) => {
+                end_in_background(&daemon, record.id, ExitStatus::Unknown);
+                Err(error)
+            }
+        };
     };
     let process = call.process.unwrap_or(1);
-    let what = format!("send signal {signal} to process {process} of “{}”", record.path);
+    let what = format!(
+        "send signal {signal} to process {process} of “{}”",
+        record.path
+    );
     let begun = std::time::Instant::now();
-    daemon.blocking(what, move |engine| engine.signal(record.id, process, signal)).await?;
+    daemon
+        .blocking(what, move |engine| {
+            engine.signal(record.id, process, signal)
+        })
+        .await?;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(Killed { upcalls_rejected: 0, milliseconds }.into())
+    Ok(Killed {
+        upcalls_rejected: 0,
+        milliseconds,
+    }
+    .into())
 }
 
 async fn on_remove(daemon: Rc<Daemon>, _: Context, call: Remove) -> Result<Reply<Empty>, Error> {
@@ -151,15 +184,21 @@ async fn on_remove(daemon: Rc<Daemon>, _: Context, call: Remove) -> Result<Reply
                 format!("cannot remove container “{}”", record.path),
             )
             .cause("it still runs")
-            .hint(format!("kill it first: keyctl-ns container kill {}", record.path)));
+            .hint(format!(
+                "kill it first: keyctl-ns container kill {}",
+                record.path
+            )));
         }
         State::Created => {
-            end(&daemon, record.id, ExitStatus::Unknown).await;
+            end(&daemon, record.id, ExitStatus::Unknown).await?;
         }
         State::Dead => {}
     }
     let what = format!("remove container “{}”", record.path);
-    daemon.store.delete("containers", &record.id.to_string()).map_err(store_error(&what))?;
+    daemon
+        .store
+        .delete("containers", &record.id.to_string())
+        .map_err(store_error(&what))?;
     announce(&daemon, "container-removed", record.id);
     daemon.containers.remove(record.id);
     Ok(Empty {}.into())

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use keyns::engine::container::{ContainerRecord, ExitStatus, Namespace, State};
 use keyns_interfaces::Error;
 
-use super::end::end;
+use super::end::end_in_background;
 use super::lease;
 use super::life::persist;
 use super::start::watch;
@@ -16,31 +16,51 @@ use crate::daemon::{Daemon, store_error};
 /// # Errors
 /// When store or kernel cannot be read; a container that cannot be found again is ended instead.
 pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
-    let stored: Vec<(String, ContainerRecord)> =
-        daemon.store.load("containers").map_err(store_error("load the containers"))?;
+    let stored: Vec<(String, ContainerRecord)> = daemon
+        .store
+        .load("containers")
+        .map_err(store_error("load the containers"))?;
     let mut records: Vec<_> = stored.into_iter().map(|(_, record)| record).collect();
     records.sort_by_key(|record| record.id);
     for record in &mut records {
         if record.state == State::Created {
             // Registered, but perhaps never released; a first process that runs is found below.
-            let started = daemon.engine.watch(record.id).is_ok_and(|(all, _)| !all.is_empty());
+            let started = daemon
+                .engine
+                .watch(record.id)
+                .is_ok_and(|(all, _)| !all.is_empty());
             if !started && record.pins.remove(Namespace::Pid.file()).is_some() {
                 let lost = record.clone();
                 daemon
-                    .blocking("remove a process that never ran", move |e| e.forget_first(&lost))
+                    .blocking("remove a process that never ran", move |e| {
+                        e.forget_first(&lost)
+                    })
                     .await?;
             }
         }
-        let cgroup = daemon.engine.cgroup_path(record).into_os_string().into_encoded_bytes();
+        let cgroup = daemon
+            .engine
+            .cgroup_path(record)
+            .into_os_string()
+            .into_encoded_bytes();
         daemon.containers.insert(record.clone(), cgroup);
     }
     records.retain(|record| record.state != State::Dead);
     let known = records.clone();
-    daemon.blocking("tidy up", move |engine| engine.reconcile(&known)).await?;
+    for error in daemon
+        .blocking("tidy up", move |engine| engine.reconcile(&known))
+        .await?
+    {
+        tracing::warn!(%error, "something is left of a former container");
+    }
     for record in records {
         if let Err(error) = resume(daemon, &record).await {
-            tracing::warn!(container = record.id.0, cause = error.cause.as_deref(), "{error}");
-            end(daemon, record.id, ExitStatus::Unknown).await;
+            tracing::warn!(
+                container = record.id.0,
+                cause = error.cause.as_deref(),
+                "{error}"
+            );
+            end_in_background(daemon, record.id, ExitStatus::Unknown);
         }
     }
     Ok(())
@@ -49,7 +69,7 @@ pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
 async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Error> {
     let id = record.id;
     if record.state == State::Dying || !daemon.engine.intact(record) {
-        end(daemon, id, ExitStatus::Unknown).await;
+        end_in_background(daemon, id, ExitStatus::Unknown);
         return Ok(());
     }
     if record.kill_on_close {
@@ -57,13 +77,16 @@ async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Err
             Ok(reader) => lease::watch(daemon, id, reader),
             Err(error) => {
                 tracing::warn!(container = id.0, %error, "the lease is lost");
-                end(daemon, id, ExitStatus::Unknown).await;
+                end_in_background(daemon, id, ExitStatus::Unknown);
                 return Ok(());
             }
         }
     }
     match record.state {
-        State::Running => watch(daemon, id).await,
+        State::Running => {
+            watch(daemon, id).await;
+            Ok(())
+        }
         State::Created => {
             let what = "look for a first process";
             let found = daemon.blocking(what, move |engine| {
@@ -78,7 +101,7 @@ async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Err
                     entry.record.init = Some(pid);
                 });
                 persist(daemon, id, "store that the container runs")?;
-                watch(daemon, id).await?;
+                watch(daemon, id).await;
             }
             Ok(())
         }

@@ -2,26 +2,30 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
-use keyns::engine::container::{ContainerId, ContainerRecord, State};
+use keyns::engine::EngineError;
+use keyns::engine::container::{ContainerId, ContainerRecord, ExitStatus, State};
 use keyns::engine::mainline::channel::Channel;
 use keyns::engine::mainline::engine::next_exit;
 use keyns::engine::mainline::monitor::ProcessState;
-use keyns::engine::mainline::{Prepared, RunSpec};
+use keyns::engine::mainline::{Mainline, Prepared, RunSpec};
 use keyns_interfaces::containers::{ProcessInfo, Run, Started};
 use keyns_interfaces::{ByteText, Error, ErrorKind};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::end::end;
+use super::end::end_in_background;
 use super::info::exit_status;
 use super::life::{announce, demand_alive, persist};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, engine_error};
 
 /// Bytes of a command line with its environment.
 const MAX_COMMAND: usize = 128 * 1024;
-/// Processes started in one container and remembered.
-const MAX_PROCESSES: usize = 4_096;
+/// Processes started in one container that live at once.
+const MAX_PROCESSES: usize = 1_024;
+/// How often a container is looked at that has lost its monitor.
+const WITHOUT_MONITOR: Duration = Duration::from_secs(1);
 
 const DEFAULT_PATH: &[u8] = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -35,9 +39,8 @@ pub(super) async fn run(
     let record = daemon.containers.resolve(&call.container)?;
     let id = record.id;
     let what = format!("start a process in container “{}”", record.path);
-    let invalid = |why: &str| {
-        Error::new(ErrorKind::InvalidArgument, format!("cannot {what}")).cause(why)
-    };
+    let invalid =
+        |why: &str| Error::new(ErrorKind::InvalidArgument, format!("cannot {what}")).cause(why);
     let program = call.command.first().filter(|name| !name.bytes().is_empty());
     if program.is_none() {
         return Err(invalid("no program is named").hint("name one after “--”"));
@@ -47,15 +50,27 @@ pub(super) async fn run(
         return Err(invalid("an argument contains a NUL byte"));
     }
     if texts().map(|text| text.bytes().len() + 1).sum::<usize>() > MAX_COMMAND {
-        return Err(Error::new(ErrorKind::TooLarge, format!("cannot {what}"))
-            .cause(format!("command and environment are over {MAX_COMMAND} bytes")));
+        return Err(
+            Error::new(ErrorKind::TooLarge, format!("cannot {what}")).cause(format!(
+                "command and environment are over {MAX_COMMAND} bytes"
+            )),
+        );
     }
-    if call.environment.iter().any(|text| !text.bytes().contains(&b'=')) {
-        return Err(invalid("an environment string is not of the form NAME=value"));
+    if call
+        .environment
+        .iter()
+        .any(|text| !text.bytes().contains(&b'='))
+    {
+        return Err(invalid(
+            "an environment string is not of the form NAME=value",
+        ));
     }
     let expected = if call.terminal { 0 } else { 3 } + usize::from(call.program_passed);
     if fds.len() != expected {
-        return Err(invalid(&format!("{expected} descriptors must be passed, not {}", fds.len())));
+        return Err(invalid(&format!(
+            "{expected} descriptors must be passed, not {}",
+            fds.len()
+        )));
     }
     let lock = daemon
         .containers
@@ -63,13 +78,26 @@ pub(super) async fn run(
         .ok_or_else(|| Error::new(ErrorKind::NoSuchContainer, format!("cannot {what}")))?;
     let _starting = lock.lock().await;
     let record = demand_startable(daemon, id, first, &what)?;
-    let number = daemon
+    let (number, living) = daemon
         .containers
-        .with(id, |entry| entry.processes.keys().last().map_or(1, |last| last + 1))
-        .unwrap_or(1);
-    if number as usize > MAX_PROCESSES {
-        return Err(Error::new(ErrorKind::LimitReached, format!("cannot {what}"))
-            .cause(format!("{MAX_PROCESSES} processes were started in it already")));
+        .with(id, |entry| {
+            let number = entry.processes.keys().last().map_or(1, |last| last + 1);
+            (
+                number,
+                entry
+                    .processes
+                    .values()
+                    .filter(|p| p.exit.is_none())
+                    .count(),
+            )
+        })
+        .unwrap_or((1, 0));
+    if living >= MAX_PROCESSES {
+        return Err(
+            Error::new(ErrorKind::LimitReached, format!("cannot {what}")).cause(format!(
+                "{MAX_PROCESSES} processes that were started in it still live"
+            )),
+        );
     }
     let spec = RunSpec {
         process: number,
@@ -90,9 +118,21 @@ pub(super) async fn run(
     let (prepared, pid) = release(daemon, record, prepared, &what).await?;
     daemon.containers.change(id, |entry| {
         // The monitor may have reported its end already.
-        let exit = entry.processes.get(&number).and_then(|process| process.exit);
+        let exit = entry
+            .processes
+            .get(&number)
+            .and_then(|process| process.exit);
         let command = call.command.clone();
-        entry.processes.insert(number, ProcessInfo { process: number, pid, command, exit });
+        entry.processes.insert(
+            number,
+            ProcessInfo {
+                process: number,
+                pid,
+                command,
+                exit,
+            },
+        );
+        entry.forget_old_processes();
         if first {
             entry.record.init = Some(pid);
             // A kill that came meanwhile waits for the lock held here.
@@ -102,14 +142,24 @@ pub(super) async fn run(
         }
     });
     if first {
-        persist(daemon, id, &what)?;
+        // It runs: whatever fails from here on is no failure to start it.
+        if let Err(error) = persist(daemon, id, &what) {
+            tracing::error!(container = id.0, cause = error.cause.as_deref(), "{error}");
+        }
         announce(daemon, "container-started", id);
-        watch(daemon, id).await?;
+        watch(daemon, id).await;
     }
-    Ok((Started { process: number, pid }, prepared.terminal))
+    Ok((
+        Started {
+            process: number,
+            pid,
+        },
+        prepared.terminal,
+    ))
 }
 
-/// Makes a waiting process known to the routing table and the store, and lets it go.
+/// Makes a waiting process known to the routing table and the store, and lets it go. Where that
+/// fails it never ran, and the container is as it was.
 async fn release(
     daemon: &Rc<Daemon>,
     mut record: ContainerRecord,
@@ -119,35 +169,59 @@ async fn release(
     let id = record.id;
     let pid = prepared.pid;
     let namespace = prepared.pid_namespace;
-    let register = move |engine: &keyns::engine::mainline::Mainline| {
-        engine.register(&mut record, &prepared).map(|()| (record, prepared))
-    };
-    let (record, prepared) = daemon.blocking(what, register).await?;
-    daemon.containers.change(id, |entry| entry.record.pins = record.pins.clone());
-    persist(daemon, id, what)?;
-    let released = daemon
-        .blocking(what, move |engine| match engine.release(&prepared) {
-            Ok(()) => Ok(Ok(prepared)),
-            Err(error) => {
-                // It never ran: the container is as it was.
-                let mut record = record;
-                engine.unregister(&mut record, namespace).map(|()| Err((record, error)))
-            }
-        })
-        .await?;
-    match released {
-        Ok(prepared) => Ok((prepared, pid)),
-        Err((record, error)) => {
-            daemon.containers.change(id, |entry| entry.record.pins = record.pins);
-            persist(daemon, id, what)?;
-            let not_found = error.errno() == Some(rustix::io::Errno::NOENT.raw_os_error());
-            let error = crate::daemon::engine_error(what, &error);
-            Err(if not_found {
-                error.hint("the path is looked up inside the container; --program FILE passes one of the host")
-            } else {
-                error
-            })
+    let register = {
+        let mut record = record.clone();
+        move |engine: &Mainline| {
+            let done = engine.register(&mut record, &prepared);
+            Ok::<_, EngineError>((done, record, prepared))
         }
+    };
+    let (registered, known, prepared) = daemon.blocking(what, register).await?;
+    record = known;
+    daemon
+        .containers
+        .change(id, |entry| entry.record.pins = record.pins.clone());
+    let stored = registered
+        .map_err(|error| engine_error(what, &error))
+        .and_then(|()| persist(daemon, id, what));
+    let outcome = match stored {
+        // Dropped, the process is discarded by its monitor.
+        Err(error) => Err(error),
+        Ok(()) => {
+            let go = move |engine: &Mainline| {
+                let done = engine.release(&prepared);
+                Ok::<_, EngineError>((done, prepared))
+            };
+            let (released, prepared) = daemon.blocking(what, go).await?;
+            match released {
+                Ok(()) => return Ok((prepared, pid)),
+                Err(error) => Err(not_released(what, &error)),
+            }
+        }
+    };
+    let withdraw =
+        move |engine: &Mainline| engine.unregister(&mut record, namespace).map(|()| record);
+    let restored = daemon.blocking(what, withdraw).await.and_then(|record| {
+        daemon
+            .containers
+            .change(id, |entry| entry.record.pins = record.pins);
+        persist(daemon, id, what)
+    });
+    if let Err(error) = restored {
+        tracing::error!(container = id.0, cause = error.cause.as_deref(), "{error}");
+    }
+    outcome
+}
+
+fn not_released(what: &str, error: &EngineError) -> Error {
+    let not_found = error.errno() == Some(rustix::io::Errno::NOENT.raw_os_error());
+    let error = engine_error(what, error);
+    if not_found {
+        error.hint(
+            "the path is looked up inside the container; --program FILE passes one of the host",
+        )
+    } else {
+        error
     }
 }
 
@@ -180,9 +254,16 @@ fn bytes(texts: &[ByteText]) -> Vec<Vec<u8>> {
 
 fn environment(call: &Run) -> Vec<Vec<u8>> {
     let mut environment = bytes(&call.environment);
-    let home: &[u8] = if call.uid == 0 { b"HOME=/root" } else { b"HOME=/" };
+    let home: &[u8] = if call.uid == 0 {
+        b"HOME=/root"
+    } else {
+        b"HOME=/"
+    };
     for (name, default) in [(&b"PATH="[..], DEFAULT_PATH), (b"HOME=", home)] {
-        if !environment.iter().any(|variable| variable.starts_with(name)) {
+        if !environment
+            .iter()
+            .any(|variable| variable.starts_with(name))
+        {
             environment.push(default.to_vec());
         }
     }
@@ -190,32 +271,45 @@ fn environment(call: &Run) -> Vec<Vec<u8>> {
 }
 
 /// Follows the ends of a container's processes; the end of the first one ends the container.
-pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) -> Result<(), Error> {
+///
+/// Without its monitor nobody learns how processes end, but what runs may go on: the container
+/// ends when nothing is left in it.
+pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
     let what = "watch the container’s processes";
-    let (processes, channel) = daemon.blocking(what, move |engine| engine.watch(id)).await?;
-    for state in processes {
-        note(daemon, id, &state);
-    }
+    let watched = daemon.blocking(what, move |engine| engine.watch(id)).await;
+    let channel = match watched {
+        Ok((processes, channel)) => {
+            for state in processes {
+                note(daemon, id, &state);
+            }
+            Some(channel)
+        }
+        Err(error) => {
+            tracing::warn!(container = id.0, cause = error.cause.as_deref(), "{error}");
+            None
+        }
+    };
     let daemon = Rc::clone(daemon);
     tokio::task::spawn_local(async move {
-        if let Err(error) = follow(&daemon, id, channel).await {
+        if let Some(channel) = channel
+            && let Err(error) = follow(&daemon, id, channel).await
+        {
             tracing::debug!(container = id.0, %error, "the monitor is gone");
         }
-        let alive = daemon.containers.get(id).is_some_and(|r| r.state == State::Running);
-        if alive {
-            // Without its monitor nobody learns how processes end; what runs may go on.
-            let mut pause = tokio::time::interval(std::time::Duration::from_secs(1));
-            while daemon
-                .containers
-                .get(id)
-                .is_some_and(|r| r.state == State::Running && daemon.engine.populated(&r))
-            {
-                pause.tick().await;
-            }
-            end(&daemon, id, keyns::engine::ExitStatus::Unknown).await;
+        let runs = |record: ContainerRecord| {
+            record.state == State::Running && daemon.engine.populated(&record)
+        };
+        while daemon.containers.get(id).is_some_and(runs) {
+            tokio::time::sleep(WITHOUT_MONITOR).await;
+        }
+        if daemon
+            .containers
+            .get(id)
+            .is_some_and(|record| record.state == State::Running)
+        {
+            end_in_background(&daemon, id, ExitStatus::Unknown);
         }
     });
-    Ok(())
 }
 
 async fn follow(daemon: &Rc<Daemon>, id: ContainerId, channel: Channel) -> std::io::Result<()> {
@@ -235,17 +329,19 @@ async fn follow(daemon: &Rc<Daemon>, id: ContainerId, channel: Channel) -> std::
 
 fn note(daemon: &Rc<Daemon>, id: ContainerId, state: &ProcessState) {
     daemon.containers.change(id, |entry| {
-        let process = entry.processes.entry(state.process).or_insert_with(|| ProcessInfo {
-            process: state.process,
-            pid: state.pid,
-            // Started under a former daemon, which did not store the command.
-            command: Vec::new(),
-            exit: None,
-        });
+        let process = entry
+            .processes
+            .entry(state.process)
+            .or_insert_with(|| ProcessInfo {
+                process: state.process,
+                pid: state.pid,
+                // Started under a former daemon, which did not store the command.
+                command: Vec::new(),
+                exit: None,
+            });
         process.exit = state.exit.map(exit_status);
     });
     if let (1, Some(exit)) = (state.process, state.exit) {
-        let daemon = Rc::clone(daemon);
-        tokio::task::spawn_local(async move { end(&daemon, id, exit).await });
+        end_in_background(daemon, id, exit);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use keyns::engine::container::{ContainerId, ContainerRecord, IdRange, Namespace, State};
+use keyns::engine::mainline::monitor::ENDED_KEPT;
 use keyns::name::ContainerPath;
 use keyns::text;
 use keyns_interfaces::containers::ProcessInfo;
@@ -20,6 +21,19 @@ pub(crate) struct Entry {
     pub(crate) lock: Rc<Mutex<()>>,
     /// Notified when state or a process changes.
     pub(crate) changed: Rc<Notify>,
+}
+
+impl Entry {
+    /// Keeps the first process, the living and the last that ended, as the monitor does.
+    pub(crate) fn forget_old_processes(&mut self) {
+        let ended = |(number, process): (&u64, &ProcessInfo)| {
+            (process.exit.is_some() && *number != 1).then_some(*number)
+        };
+        let ended: Vec<u64> = self.processes.iter().filter_map(ended).collect();
+        for number in ended.iter().take(ended.len().saturating_sub(ENDED_KEPT)) {
+            self.processes.remove(number);
+        }
+    }
 }
 
 /// All containers of the instance, the dead ones that were not removed included.
@@ -47,7 +61,10 @@ impl ContainerTable {
             let path = ContainerPath::from_bytes(name.as_bytes()).map_err(|flaw| {
                 Error::new(
                     ErrorKind::InvalidArgument,
-                    format!("“{}” is not a container’s name", text::escape(name.as_bytes())),
+                    format!(
+                        "“{}” is not a container’s name",
+                        text::escape(name.as_bytes())
+                    ),
                 )
                 .cause(flaw.to_string())
             })?;
@@ -66,13 +83,20 @@ impl ContainerTable {
     /// The container with this number, dead or alive.
     #[must_use]
     pub fn get(&self, id: ContainerId) -> Option<ContainerRecord> {
-        self.entries.borrow().get(&id).map(|entry| entry.record.clone())
+        self.entries
+            .borrow()
+            .get(&id)
+            .map(|entry| entry.record.clone())
     }
 
     /// All containers in order of creation.
     #[must_use]
     pub fn all(&self) -> Vec<ContainerRecord> {
-        self.entries.borrow().values().map(|entry| entry.record.clone()).collect()
+        self.entries
+            .borrow()
+            .values()
+            .map(|entry| entry.record.clone())
+            .collect()
     }
 
     /// Number of containers that are not dead.
@@ -116,7 +140,9 @@ impl ContainerTable {
     ) -> Option<ContainerRecord> {
         let namespaces = self.namespaces.borrow();
         let first = |kind, chain: &[u64]| {
-            chain.iter().find_map(|inode| namespaces.get(&(kind, *inode)).copied())
+            chain
+                .iter()
+                .find_map(|inode| namespaces.get(&(kind, *inode)).copied())
         };
         let by_cgroup = || {
             let cgroups = self.cgroups.borrow();
@@ -125,15 +151,22 @@ impl ContainerTable {
                 if let Some(id) = cgroups.get(path) {
                     return Some(*id);
                 }
-                path = path.iter().rposition(|b| *b == b'/').and_then(|end| path.get(..end))?;
+                path = path
+                    .iter()
+                    .rposition(|b| *b == b'/')
+                    .and_then(|end| path.get(..end))?;
             }
             None
         };
-        [first(Namespace::Pid, pid_chain), first(Namespace::User, user_chain), by_cgroup()]
-            .into_iter()
-            .flatten()
-            .filter_map(|id| self.get(id))
-            .max_by_key(|record| record.path.depth())
+        [
+            first(Namespace::Pid, pid_chain),
+            first(Namespace::User, user_chain),
+            by_cgroup(),
+        ]
+        .into_iter()
+        .flatten()
+        .filter_map(|id| self.get(id))
+        .max_by_key(|record| record.path.depth())
     }
 
     /// The kernel ids a container's denizens may have, its own or an ancestor's.
@@ -144,7 +177,9 @@ impl ContainerTable {
 
     pub(crate) fn insert(&self, record: ContainerRecord, cgroup_path: Vec<u8>) {
         if record.state != State::Dead {
-            self.names.borrow_mut().insert(record.path.to_string(), record.id);
+            self.names
+                .borrow_mut()
+                .insert(record.path.to_string(), record.id);
             let kinds = [Namespace::User, Namespace::Pid];
             if !kinds.iter().any(|kind| record.namespaces.contains(kind)) {
                 self.cgroups.borrow_mut().insert(cgroup_path, record.id);
@@ -184,7 +219,12 @@ impl ContainerTable {
             let entry = entries.get_mut(&id)?;
             let before = (entry.record.state, entry.record.pins.clone());
             let result = change(entry);
-            (result, before, entry.record.clone(), Rc::clone(&entry.changed))
+            (
+                result,
+                before,
+                entry.record.clone(),
+                Rc::clone(&entry.changed),
+            )
         };
         if before != (record.state, record.pins.clone()) {
             self.index(&record);
