@@ -10,6 +10,8 @@ pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
 /// `note:`.
 pub const NOTE: Style = AnsiColor::Cyan.on_default();
+/// `ok`.
+pub const GOOD: Style = AnsiColor::Green.on_default().bold();
 /// Column headings and field names.
 pub const HEADING: Style = Style::new().bold();
 /// What is there but not of interest.

@@ -5,6 +5,7 @@ pub mod add;
 pub mod agent;
 pub mod answer;
 pub mod container;
+pub mod demo;
 pub mod describe;
 pub mod features;
 pub mod grant;
@@ -52,6 +53,7 @@ pub enum Command {
     Agent(agent::AgentArgs),
     Watch(watch::WatchArgs),
     Features(features::FeaturesArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Runs a command. The exit code is that of a process it ran in a container, otherwise 0.
@@ -81,6 +83,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, CommandError> {
         Command::Agent(args) => agent::run(context, args),
         Command::Watch(args) => watch::run(context, &args),
         Command::Features(args) => features::run(context, &args),
+        Command::Demo(args) => demo::run(context, &args),
     };
     done.map(|()| 0)
 }
