@@ -68,10 +68,9 @@ pub fn main() -> io::Result<()> {
     let daemon = Channel::from(process::take_inherited(&alone, 0)?);
     daemon.set_timeout(Some(Duration::from_secs(20)))?;
     let (request, mut fds) = daemon.receive::<BuildRequest>()?;
-    let reply: BuildReply = build(&alone, &request, fds.pop().as_ref()).map_err(|failure| {
+    let reply: BuildReply = build(&alone, &request, fds.pop().as_ref()).inspect_err(|_| {
         // Half a container is none; what cannot be undone here is reported by the pins left.
         let _ = pin::unpin_all(&request.pins);
-        failure
     });
     daemon.send(&reply, &[])
 }
