@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cgroup;
 pub mod channel;
+mod create;
 pub mod engine;
 mod enter;
 pub mod failure;
@@ -12,9 +13,11 @@ pub mod keyring;
 pub mod monitor;
 pub mod paths;
 pub mod pin;
+mod process;
 pub mod program;
 mod root;
 mod routes;
 pub mod shared;
 
-pub use engine::{Mainline, Options, Prepared, RunSpec};
+pub use engine::{Mainline, Options};
+pub use process::{Prepared, RunSpec, next_exit};

@@ -1,0 +1,193 @@
+//! Making a container.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::super::container::{
+    ContainerKeyrings, ContainerRecord, ContainerSpec, IdRange, Namespace, Root, State,
+};
+use super::super::error::EngineError;
+use super::build::{BuildReply, BuildRequest};
+use super::channel::Channel;
+use super::engine::{Mainline, PATIENCE, nearest};
+use super::keyring::container::owner_for;
+use super::{ids, routes};
+
+impl Mainline {
+    /// Makes a container. `lineage` is its parent, its parent's parent and so on; `taken` are the
+    /// id ranges of its parent's other children.
+    ///
+    /// # Errors
+    /// What failed. What was made is removed again; if that fails too, at the next start.
+    pub fn create(
+        &self,
+        spec: &ContainerSpec,
+        lineage: &[ContainerRecord],
+        taken: &[IdRange],
+    ) -> Result<ContainerRecord, EngineError> {
+        let mut record = ContainerRecord {
+            id: spec.id,
+            path: spec.path.clone(),
+            parent: lineage.first().map(|parent| parent.id),
+            namespaces: spec.namespaces.clone(),
+            root: spec.root.clone(),
+            ids: None,
+            keyrings: ContainerKeyrings {
+                container: 0,
+                owner: 0,
+                store: 0,
+                sessions: 0,
+            },
+            cgroup: self
+                .cgroups
+                .directory(lineage.first().map(|p| p.cgroup.as_path()), spec.id),
+            pins: BTreeMap::new(),
+            state: State::Created,
+            init: None,
+            exit: None,
+            created: SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |d| d.as_secs()),
+            kill_on_close: spec.kill_on_close,
+        };
+        match self.assemble(&mut record, lineage, taken) {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                // Best effort: what is left is removed at the next start.
+                let _ = self.destroy(&record);
+                Err(error)
+            }
+        }
+    }
+
+    fn assemble(
+        &self,
+        record: &mut ContainerRecord,
+        lineage: &[ContainerRecord],
+        taken: &[IdRange],
+    ) -> Result<(), EngineError> {
+        let own_mounts = record.namespaces.contains(&Namespace::Mount);
+        let directory = match &record.root {
+            Root::Dir(path) if own_mounts => Some(open_root_directory(path)?),
+            _ => None,
+        };
+        let parent_user = nearest(lineage, Namespace::User)
+            .and_then(|r| Some((r.ids?, self.pin_path(r, Namespace::User))));
+        if record.namespaces.contains(&Namespace::User) {
+            record.ids = Some(self.take_ids(record, parent_user.as_ref(), taken)?);
+        }
+        let ids = record.ids.or(parent_user.as_ref().map(|(ids, _)| *ids));
+        let owner = owner_for(record.id, ids);
+        let id = record.id;
+        record.keyrings = self
+            .keys
+            .call(move |keys| keys.create_container(id, owner))?;
+        let pins = self.paths.container_pins(record.id);
+        for directory in [&record.cgroup, &pins] {
+            fs::create_dir(directory)
+                .map_err(EngineError::system(format!("make {}", directory.display())))?;
+        }
+        let request = BuildRequest {
+            host_name: record.path.name().to_string(),
+            namespaces: record.namespaces.clone(),
+            root: record.root.clone(),
+            ids: record.ids,
+            parent_user,
+            parent_mount: nearest(lineage, Namespace::Mount)
+                .map(|r| self.pin_path(r, Namespace::Mount)),
+            cgroup: record.cgroup.clone(),
+            pins,
+        };
+        record.pins = self.run_builder(&request, directory.as_ref())?;
+        routes::publish(&self.routing, &self.paths, &self.cgroups, record)?;
+        Ok(())
+    }
+
+    fn take_ids(
+        &self,
+        record: &ContainerRecord,
+        parent: Option<&(IdRange, PathBuf)>,
+        taken: &[IdRange],
+    ) -> Result<IdRange, EngineError> {
+        let Some((parent, _)) = parent else {
+            return self
+                .ids
+                .take(&record.id.to_string())
+                .map_err(EngineError::system(
+                    "take a range of user ids (all ranges are in use or still own keys)",
+                ));
+        };
+        (0..ids::NESTED_LIMIT)
+            .filter_map(|slot| ids::nested_slice(*parent, slot))
+            .filter(|slice| !taken.iter().any(|other| other.base == slice.base))
+            .find(|slice| !ids::own_keys(*slice).unwrap_or(true))
+            .ok_or_else(|| {
+                EngineError::Refused(format!(
+                    "a container shares its ids with at most {} nested ones with a user namespace, \
+                     each of which gets one sixteenth of them",
+                    ids::NESTED_LIMIT
+                ))
+            })
+    }
+
+    fn run_builder(
+        &self,
+        request: &BuildRequest,
+        directory: Option<&OwnedFd>,
+    ) -> Result<BTreeMap<String, u64>, EngineError> {
+        let helper = |reason: String| EngineError::Helper {
+            operation: "build the container".into(),
+            reason,
+        };
+        let (ours, theirs) = Channel::pair().map_err(EngineError::system("make a socket pair"))?;
+        ours.set_timeout(Some(PATIENCE))
+            .map_err(EngineError::system("set a time-out"))?;
+        let mut child = self
+            .stage
+            .start(&[], &theirs)
+            .map_err(EngineError::system("start keyns-stage"))?;
+        drop(theirs);
+        let fds: Vec<_> = directory.iter().map(|fd| fd.as_fd()).collect();
+        let reply = ours.call::<_, BuildReply>(request, &fds);
+        if reply.is_err() {
+            let _ = child.kill();
+        }
+        let _ = child.wait();
+        match reply {
+            Ok((Ok(pins), _)) => Ok(pins),
+            Ok((Err(failure), _)) => Err(failure.into()),
+            Err(error) => Err(helper(error.to_string())),
+        }
+    }
+}
+
+/// Opens a container's root directory once, so that what is checked is what is used.
+fn open_root_directory(path: &Path) -> Result<OwnedFd, EngineError> {
+    use rustix::fs::{Mode, OFlags};
+
+    let shown = path.display();
+    let system = |what: &str| EngineError::system(format!("{what} {shown}"));
+    if !path.is_absolute() {
+        return Err(EngineError::Refused(format!(
+            "the root directory {shown} is not absolute"
+        )));
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOTDIR) => {
+            return Err(EngineError::Refused(format!("{shown} is not a directory")));
+        }
+        other => other.map_err(|e| system("open")(e.into()))?,
+    };
+    let target = rustix::fs::fstat(&directory).map_err(|e| system("look at")(e.into()))?;
+    let host = rustix::fs::stat("/").map_err(|e| system("look at")(e.into()))?;
+    if (target.st_dev, target.st_ino) == (host.st_dev, host.st_ino) {
+        return Err(EngineError::Refused(
+            "the host's own root directory cannot be a container's".into(),
+        ));
+    }
+    Ok(directory)
+}
