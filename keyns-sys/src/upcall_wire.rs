@@ -19,8 +19,7 @@
 //!                                               | Reject | Original
 //!   Outcome                   ───────────────▶
 //! ```
-//! Instead of `Accepted` the daemon may answer at once. Any number of `Relink` may come before an
-//! answer; nothing is sent back for them. After an `Outcome` that is not *settled*
+//! Instead of `Accepted` the daemon may answer at once. After an `Outcome` that is not *settled*
 //! (the key's type refused the payload) the daemon answers again; after a settled one both close.
 //! `Original` is final and has no `Outcome`: the program replaces itself. When the connection ends
 //! before that, `keyns-upcall` connects again and repeats the `Request` with a higher `attempt`,
@@ -39,7 +38,6 @@
 //! | 5 | `Reject` | `errno: u32, seconds: u32`, see [`Rejection`] |
 //! | 6 | `Original` | none |
 //! | 7 | `Outcome` | `errno: u32, settled: u8` (0 or 1) |
-//! | 8 | `Relink` | `keyring: i32, owner: u32` |
 //!
 //! A payload over 64 KiB travels in a memfd because a packet of a megabyte would need a send buffer
 //! beyond `net.core.wmem_max` and a contiguous copy in the kernel. The memfd must carry the seals
@@ -62,7 +60,8 @@ use crate::serial::KeySerial;
 pub const VERSION: u16 = 1;
 /// The longest message in bytes, either way.
 pub const MAX_MESSAGE: usize = 96 * 1024;
-/// The longest callout information that is offered; longer is rejected with `E2BIG`.
+/// The longest callout information. The kernel takes less than a page (`strndup_user` in
+/// `request_key(2)`), and no architecture has larger pages than this.
 pub const MAX_CALLOUT: usize = 64 * 1024;
 /// The longest payload inside a message; longer ones travel in a memfd.
 pub const MAX_INLINE_PAYLOAD: usize = 64 * 1024;
@@ -252,14 +251,6 @@ pub enum ToUpcall {
     Reject(Rejection),
     /// Run the program that was there before.
     Original,
-    /// Link the container keyring into the requester's session keyring, which has lost it. Done
-    /// as well as it can be: a failure changes nothing about the request.
-    Relink {
-        /// The container keyring.
-        keyring: KeySerial,
-        /// Its owner, which tells it from another key that got the same serial.
-        owner: u32,
-    },
 }
 
 /// Why bytes are not a message.
@@ -299,7 +290,6 @@ const INSTANTIATE_FD: u16 = 4;
 const REJECT: u16 = 5;
 const ORIGINAL: u16 = 6;
 const OUTCOME: u16 = 7;
-const RELINK: u16 = 8;
 
 impl ToDaemon {
     /// The message as bytes.
@@ -379,12 +369,6 @@ impl ToUpcall {
                 out
             }
             Self::Original => Writer::new(ORIGINAL),
-            Self::Relink { keyring, owner } => {
-                let mut out = Writer::new(RELINK);
-                out.i32(keyring.raw());
-                out.u32(*owner);
-                out
-            }
         };
         Ok(out.finish())
     }
@@ -416,10 +400,6 @@ impl ToUpcall {
                 Self::Reject(rejection.ok_or(WireError::Range("errno"))?)
             }
             ORIGINAL => Self::Original,
-            RELINK => Self::Relink {
-                keyring: input.serial()?,
-                owner: input.u32()?,
-            },
             other => return Err(WireError::Kind(other)),
         };
         input.end()?;

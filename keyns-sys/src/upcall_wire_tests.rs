@@ -97,7 +97,6 @@ proptest! {
             ToUpcall::InstantiateFd { length },
             ToUpcall::Reject(Rejection::new(errno, seconds).unwrap()),
             ToUpcall::Original,
-            ToUpcall::Relink { keyring: KeySerial::new(errno), owner: seconds },
         ] {
             let bytes = message.encode().unwrap();
             prop_assert_eq!(ToUpcall::decode(bytes.as_slice()).unwrap(), message);
@@ -175,13 +174,6 @@ fn the_bytes_of_the_answers_are_frozen() {
         [1, 0, 5, 0, 126, 0, 0, 0, 5, 0, 0, 0]
     );
     assert_eq!(bytes(ToUpcall::Original), [1, 0, 6, 0]);
-    assert_eq!(
-        bytes(ToUpcall::Relink {
-            keyring: KeySerial::new(259),
-            owner: u32::MAX - 1
-        }),
-        [1, 0, 8, 0, 3, 1, 0, 0, 0xfe, 0xff, 0xff, 0xff]
-    );
     let outcome = ToDaemon::Outcome {
         errno: libc::EINVAL,
         settled: false,

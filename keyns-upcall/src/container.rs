@@ -9,7 +9,7 @@ use keyns_sys::key;
 use keyns_sys::requester::{self, ThreadDir};
 use keyns_sys::routing_entry::RoutingEntry;
 use keyns_sys::secret::SecretBytes;
-use keyns_sys::upcall_wire::{Doubts, MAX_CALLOUT, Request, RequesterFd};
+use keyns_sys::upcall_wire::{Doubts, Request, RequesterFd};
 
 use crate::auth_key::{self, AuthKey};
 use crate::conversation::{Conversation, Ending};
@@ -19,7 +19,7 @@ use crate::membership::{self, Place};
 use crate::oom::Protection;
 use crate::original;
 use crate::routing::{Table, Undecidable};
-use crate::settle::{self, Refusal, errno};
+use crate::settle;
 
 /// Serves one request to its end and returns the exit status.
 pub(crate) fn serve(invocation: &Invocation, table: &Table) -> i32 {
@@ -55,9 +55,6 @@ fn decide(
     }
     let (type_name, description) = describe(invocation.target)?;
     let callout = SecretBytes::new(key::read(auth.serial)?);
-    if callout.len() > MAX_CALLOUT {
-        return Ok(Ending::Refuse(Refusal(errno::E2BIG, 5)));
-    }
     let _ = helper_process::forbid_dumps();
     let handle = Handle::open(auth, thread);
     let credentials = Credentials::of(&handle.thread)?;

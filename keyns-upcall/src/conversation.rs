@@ -100,9 +100,7 @@ impl<'a> Conversation<'a> {
     pub(crate) fn report_forgery(&mut self) -> Ending {
         self.deadline = self.started + REPORT;
         if let Ok(socket) = self.connect() {
-            while let Ok(ToUpcall::Accepted { .. } | ToUpcall::Relink { .. }) =
-                self.next(&socket).map(|(m, _)| m)
-            {}
+            while let Ok((ToUpcall::Accepted { .. }, _)) = self.next(&socket) {}
             let ending = self.finish(&socket, RESERVED, errno::EPERM);
             return ending;
         }
@@ -124,11 +122,6 @@ impl<'a> Conversation<'a> {
                     self.extend(deadline_ms);
                 }
                 ToUpcall::Original => return Ok(Ending::Original),
-                ToUpcall::Relink { keyring, owner } => {
-                    let (target, session) = (self.request.target, self.request.session_keyring);
-                    // A denizen may have made its session unchangeable: its own loss.
-                    let _ = settle::relink(target, session, keyring, owner);
-                }
                 ToUpcall::Unsupported => {
                     return Ok(self.finish(&socket, OTHER_VERSION, errno::EIO));
                 }

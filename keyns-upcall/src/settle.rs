@@ -1,12 +1,13 @@
 //! The end of a request: a payload or an error for the key under construction.
 //!
 //! Authority over the target makes the requester's keyrings searchable with possession, so it is
-//! assumed for the one call that needs it and dropped again.
+//! assumed for the one call that needs it and dropped again. That call names the target and no other
+//! key: to look one up, the kernel would search those keyrings, which processes that share them can
+//! widen while nobody can kill the searcher.
 
 use std::io;
 
 use keyns_sys::KeySerial;
-use keyns_sys::cred;
 use keyns_sys::key;
 use keyns_sys::upcall_wire::Rejection;
 
@@ -19,7 +20,6 @@ pub(crate) mod errno {
     pub(crate) const EPERM: i32 = 1;
     pub(crate) const EINTR: i32 = 4;
     pub(crate) const EIO: i32 = 5;
-    pub(crate) const E2BIG: i32 = 7;
     pub(crate) const EAGAIN: i32 = 11;
     pub(crate) const EBUSY: i32 = 16;
     pub(crate) const ETIMEDOUT: i32 = 110;
@@ -41,45 +41,6 @@ pub(crate) fn instantiate(target: KeySerial, payload: &[u8]) -> io::Result<()> {
     with_authority(target, || {
         key::instantiate(target, payload, KeySerial::NONE)
     })
-}
-
-/// Description of every container keyring.
-const CONTAINER_KEYRING: &[u8] = b"_container";
-
-/// Links a container keyring into the requester's session keyring.
-///
-/// The authority over the target gives possession of the session; being the owner of the container
-/// keyring gives the right to link that, which nobody else has.
-///
-/// # Errors
-/// What the kernel says; `InvalidInput` when the serial now names another key.
-pub(crate) fn relink(
-    target: KeySerial,
-    session: KeySerial,
-    keyring: KeySerial,
-    owner: u32,
-) -> io::Result<()> {
-    with_authority(target, || {
-        cred::set_fsuid(owner)?;
-        let linked = is_container_keyring(keyring, owner).and_then(|same| {
-            if same {
-                key::link(keyring, session)
-            } else {
-                Err(io::ErrorKind::InvalidInput.into())
-            }
-        });
-        cred::set_fsuid(0)?;
-        linked
-    })
-}
-
-fn is_container_keyring(keyring: KeySerial, owner: u32) -> io::Result<bool> {
-    let text = key::describe(keyring)?;
-    let mut parts = text.splitn(5, |b| *b == b';');
-    let (kind, uid) = (parts.next(), parts.next());
-    Ok(kind == Some(b"keyring")
-        && uid == Some(owner.to_string().as_bytes())
-        && parts.nth(2) == Some(CONTAINER_KEYRING))
 }
 
 /// Makes the target negative.

@@ -17,7 +17,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keyns_sys::KeySerial;
 use keyns_sys::secret::SecretBytes;
 use keyns_sys::upcall_wire::{
     MAX_INLINE_PAYLOAD, MAX_MESSAGE, Rejection, Request, ToDaemon, ToUpcall, WireError,
@@ -259,15 +258,6 @@ impl UpcallPeer {
     /// [`LinkError`] of the connection.
     pub async fn original(&self) -> Result<(), LinkError> {
         self.send(&ToUpcall::Original, None).await
-    }
-
-    /// Asks to link a container keyring of this owner into the requester's session keyring, before
-    /// an answer; nothing comes back.
-    ///
-    /// # Errors
-    /// [`LinkError`] of the connection.
-    pub async fn relink(&self, keyring: KeySerial, owner: u32) -> Result<(), LinkError> {
-        self.send(&ToUpcall::Relink { keyring, owner }, None).await
     }
 
     /// What became of the last answer, within 10 s.

@@ -326,26 +326,18 @@ impl Conversation {
         }
     }
 
-    /// The payload of the container's key of this type and description. The requester should have
-    /// found it by itself, so its session is given the container keyring back on this occasion.
+    /// The payload of the container's key of this type and description, of which the requester
+    /// gets a copy. Its session keyring is not repaired: that takes the authority over the request,
+    /// and a search of keyrings that the container can make as long as it likes.
     async fn granted(&self) -> Result<Option<SecretBytes>, Error> {
         let Some(container) = self.lineage.first() else {
             return Ok(None);
         };
         let (type_, description) = (&self.request.type_name, &self.request.description);
-        let found = self
-            .daemon
+        self.daemon
             .keys
             .payload_for(*container, type_, description)
-            .await?;
-        if found.is_some()
-            && let Some(record) = self.daemon.containers.get(*container)
-        {
-            let keyring = keyns_sys::KeySerial::new(record.keyrings.container);
-            // If it fails, so will the answer, and that is noticed.
-            let _ = self.peer.relink(keyring, record.keyrings.owner).await;
-        }
-        Ok(found)
+            .await
     }
 
     fn not_granted(&self) -> Error {
