@@ -1,0 +1,125 @@
+//! The command line, and the order of things.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use keyns_tests::{bin_dir, leftovers};
+
+use crate::stock::Stock;
+use crate::table::Table;
+use crate::{Failure, agent, crowd, denizen, host, idle, machine, ping, round_trip, upcall};
+
+/// Measure what keyns costs
+///
+/// Needs root, and the programs that `make programs` has built. The result is printed and written
+/// to bench.json beside them.
+#[derive(Debug, Parser)]
+#[command(name = "keyns-bench")]
+struct Cli {
+    /// What to measure [default: everything]
+    #[arg(value_name = "PART")]
+    parts: Vec<Part>,
+    /// Alternating pairs of each comparison
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(10..))]
+    pairs: u64,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Requests of containers, answered by an agent
+    Upcall,
+    /// Requests of the host
+    Host,
+    /// Calls to the daemon
+    RoundTrip,
+    /// The daemon with nothing to do
+    Idle,
+    /// A thousand containers
+    Crowd,
+}
+
+const ALL: [Part; 5] = [
+    Part::Upcall,
+    Part::Host,
+    Part::RoundTrip,
+    Part::Idle,
+    Part::Crowd,
+];
+
+/// Processes that the measurement starts.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+enum Role {
+    #[command(hide = true)]
+    Denizen,
+    #[command(hide = true)]
+    Agent { socket: PathBuf },
+    #[command(hide = true)]
+    PingServer { socket: PathBuf, listing: String },
+}
+
+/// How much is measured.
+pub(crate) struct Plan {
+    pub(crate) pairs: u64,
+}
+
+/// # Errors
+/// The first thing that cannot be measured.
+pub(crate) fn main() -> Result<ExitCode, Failure> {
+    let cli = Cli::parse();
+    match cli.role {
+        Some(Role::Denizen) => denizen::run()?,
+        Some(Role::Agent { socket }) => agent::run(&socket)?,
+        Some(Role::PingServer { socket, listing }) => ping::run(&socket, &listing)?,
+        None => {
+            let parts = if cli.parts.is_empty() {
+                ALL.to_vec()
+            } else {
+                cli.parts
+            };
+            return measure(&parts, &Plan { pairs: cli.pairs });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
+    for instance in leftovers::remove(&bin_dir())? {
+        eprintln!("removed what a killed run has left: instance {instance}");
+    }
+    let mut table = Table {
+        machine: machine::line(),
+        notes: Vec::new(),
+        rows: Vec::new(),
+    };
+    for part in parts {
+        eprintln!(
+            "measuring: {}",
+            part.to_possible_value()
+                .map_or_else(String::new, |v| v.get_name().to_owned())
+        );
+        let rows = match part {
+            Part::Upcall => upcall::measure(plan, &Stock::place()?)?,
+            Part::Host => host::measure(plan, &Stock::place()?)?,
+            Part::RoundTrip => round_trip::measure(plan)?,
+            Part::Idle => idle::measure()?,
+            Part::Crowd => crowd::measure()?,
+        };
+        table.rows.extend(rows);
+    }
+    println!("{table}");
+    let file = bin_dir().with_file_name("bench.json");
+    fs::write(&file, serde_json::to_vec_pretty(&table)?)?;
+    println!("also in {}", file.display());
+    let missed = table.rows.iter().any(crate::table::Row::missed);
+    Ok(if missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

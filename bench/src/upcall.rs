@@ -1,0 +1,89 @@
+//! A request out of a container: answered by an agent of keyns, and by the stock program.
+
+use std::ffi::CString;
+
+use keyns_sys::{KeySerial, key};
+
+use crate::Failure;
+use crate::agent::Agent;
+use crate::parts::Plan;
+use crate::sample::Sample;
+use crate::stock::Stock;
+use crate::table::Row;
+use crate::world::World;
+
+/// At most this part of the stock program's time.
+const GOAL: f64 = 0.6;
+/// Requests in a row before the other one's turn: often enough for both to meet the same noise,
+/// seldom enough that exchanging the program does not disturb what is measured.
+pub(crate) const BATCH: u64 = 10;
+
+/// Keys of others on the host, and whether there is a goal for that many.
+const FOREIGN: [(u32, Option<f64>); 4] = [
+    (0, Some(GOAL)),
+    (100, Some(GOAL)),
+    (1_000, None),
+    (10_000, None),
+];
+
+/// # Errors
+/// Any request that is not answered.
+pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
+    let world = World::start()?;
+    world.create("web")?;
+    world.intercept("web")?;
+    let _agent = Agent::start(&world.socket())?;
+    let mut denizen = world.denizen("web")?;
+    let mut foreign = Foreign::new()?;
+    let mut rows = Vec::new();
+    for (count, goal) in FOREIGN {
+        foreign.grow(count)?;
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        // Programs and caches as they are after the first requests.
+        denizen.ask(BATCH)?;
+        for _ in 0..plan.pairs.div_ceil(BATCH) {
+            let direct = stock.without_keyns()?;
+            without.extend(denizen.ask(BATCH)?);
+            drop(direct);
+            with.extend(denizen.ask(BATCH)?);
+        }
+        let (with, without) = (Sample::new(with)?, Sample::new(without)?);
+        rows.push(Row::reference(
+            format!("request, stock program, {count} foreign keys"),
+            &without,
+        ));
+        let what = format!("request, keyns agent, {count} foreign keys");
+        rows.push(Row::ratio(what, &with, &without, goal));
+    }
+    Ok(rows)
+}
+
+/// Keys that have nothing to do with the requester.
+struct Foreign {
+    keyring: KeySerial,
+    count: u32,
+}
+
+impl Foreign {
+    fn new() -> Result<Self, Failure> {
+        let name = CString::new(format!("keyns-bench-{}", std::process::id()))?;
+        let keyring = key::add_key(c"keyring", &name, &[], KeySerial::PROCESS)?;
+        Ok(Self { keyring, count: 0 })
+    }
+
+    fn grow(&mut self, count: u32) -> Result<(), Failure> {
+        for n in self.count..count {
+            let description = CString::new(format!("keyns-bench-foreign-{n}"))?;
+            key::add_key(c"user", &description, b"foreign", self.keyring)?;
+        }
+        self.count = self.count.max(count);
+        Ok(())
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = key::clear(self.keyring);
+        let _ = key::invalidate(self.keyring);
+    }
+}
