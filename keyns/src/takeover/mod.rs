@@ -1,25 +1,27 @@
 //! Taking over `/sbin/request-key` for a while, and giving it back.
 //!
 //! There is one `/sbin/request-key` per machine; the kernel starts it by that path in its own mount
-//! namespace. For demonstrations and tests it is covered by a bind mount, which a reboot undoes and
-//! which changes no file of a package; the [`install`] module holds the permanent way.
+//! namespace. For demonstrations and tests it is covered by a bind mount, which changes no file of a
+//! package and ends with a reboot; the [`install`] module holds the permanent way.
+//!
+//! Where there is no program at all, a copy of `keyns-upcall` is put in its place instead, and taken
+//! away again unless a package has put its own there meanwhile. A reboot leaves the copy there, so
+//! what recalls it is kept where a reboot leaves that too.
 //!
 //! # What is where
 //! | file | is |
 //! |---|---|
 //! | `/run/keyns/keyns-upcall` | the copy of the program that is shown |
 //! | `/run/keyns/request-key.orig` | the program that was there, bound before it is covered |
-//! | `/run/keyns/takeover.json` | what was done, written before it is done |
+//! | `/run/keyns/takeover.json` | that a mount was made, written before |
+//! | `/var/lib/keyns/takeover.json` | that a copy was put in place, and which, written before |
 //! | `/run/keyns/takeover.lock`, `takeover.users` | locks |
-//!
-//! Where there is no program at all, a copy of `keyns-upcall` is put in its place instead, and taken
-//! away again unless a package has put its own there meanwhile.
 //!
 //! # Who gives back
 //! Any number of processes may use the same take-over at once; the last one gives back. A process
 //! that dies stops being a user, and the next one that wants to take over finds a take-over without
-//! users and undoes it first. While it lasts no package that owns the program can be installed:
-//! renaming over a mount point fails with `EBUSY`.
+//! users and undoes it first; after a reboot there are no users either. While a mount lasts no
+//! package that owns the program can be installed: renaming over a mount point fails with `EBUSY`.
 
 mod install;
 mod mounts;
@@ -33,7 +35,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 pub use install::{install, uninstall};
-use place::{Change, Result, copy_program, exists, failed, identity, remove_file, write_file};
+use place::{
+    Change, Result, copy_program, exists, failed, identity, make_directory, remove_file, write_file,
+};
 pub use place::{Digest, Root, TakeOverError};
 
 const COPY: &str = "keyns-upcall";
@@ -58,6 +62,20 @@ pub enum Means {
 struct Record {
     means: Means,
     program: PathBuf,
+    /// What the program is replaced by.
+    copy: Digest,
+}
+
+impl Record {
+    /// Whether what was put in place is still there.
+    fn is_in_place(&self) -> Result<bool> {
+        Ok(Digest::of_any(&self.program)? == Some(self.copy))
+    }
+}
+
+/// Where take-overs are recorded: a copy outlives a reboot, a mount does not.
+fn record_files(root: &Root) -> [PathBuf; 2] {
+    [root.lasting(RECORD), root.run(RECORD)]
 }
 
 /// Whether a take-over was made or found.
@@ -216,14 +234,13 @@ fn look(root: &Root, in_use: bool) -> Result<Status> {
     let program = root.program()?;
     let record = read_record(root)?;
     let installed = install::is_installed(root)?;
-    let means = match record {
+    let means = match &record {
         Some(record) => Some(record.means),
         None => installed.then_some(Means::Installed),
     };
-    let effective = match means {
-        Some(Means::Installed) => install::is_effective(root)?,
-        Some(Means::Bind | Means::Placed) => leads_to_copy(root)?,
-        None => false,
+    let effective = match &record {
+        Some(record) => record.program == program && record.is_in_place()?,
+        None => installed && install::is_effective(root)?,
     };
     let place = match means {
         Some(Means::Bind) => Some(root.run(ORIGINAL)),
@@ -251,16 +268,20 @@ fn cover(root: &Root, upcall_binary: &Path) -> Result<()> {
     let fresh = root.run(".keyns-upcall.new");
     copy_program(upcall_binary, &fresh)?;
     fs::rename(&fresh, &copy).map_err(failed("rename", &copy))?;
-    if !exists(&program)? && place(root, &program)? {
-        return verify(root, &program);
+    let digest = Digest::of(&copy)?;
+    let record = |means| Record {
+        means,
+        program: program.clone(),
+        copy: digest,
+    };
+    if !exists(&program)? {
+        write_record(root, &record(Means::Placed))?;
+        if place(root, &program)? {
+            return verify(root, &program);
+        }
+        remove_records(root)?;
     }
-    write_record(
-        root,
-        &Record {
-            means: Means::Bind,
-            program: program.clone(),
-        },
-    )?;
+    write_record(root, &record(Means::Bind))?;
     let original = root.run(ORIGINAL);
     File::create(&original).map_err(failed("make", &original))?;
     mounts::bind(&program, &original)?;
@@ -271,13 +292,6 @@ fn cover(root: &Root, upcall_binary: &Path) -> Result<()> {
 
 /// Puts a copy where there is no program; `false` when one has appeared meanwhile.
 fn place(root: &Root, program: &Path) -> Result<bool> {
-    write_record(
-        root,
-        &Record {
-            means: Means::Placed,
-            program: program.into(),
-        },
-    )?;
     let fresh = program.with_file_name(NEW);
     copy_program(&root.run(COPY), &fresh)?;
     match renameat_with(CWD, &fresh, CWD, program, RenameFlags::NOREPLACE) {
@@ -321,11 +335,9 @@ fn undo(root: &Root) -> Result<bool> {
         None => root.program()?,
     };
     mounts::unbind(&program, COPY)?;
-    if let Some(Record {
-        means: Means::Placed,
-        ..
-    }) = record
-        && leads_to_copy(root)?
+    if let Some(record) = &record
+        && record.means == Means::Placed
+        && record.is_in_place()?
     {
         remove_file(&program)?;
     }
@@ -336,19 +348,22 @@ fn undo(root: &Root) -> Result<bool> {
         .and_then(|n| n.to_str())
         .unwrap_or("request-key");
     mounts::unbind(&original, name)?;
-    for file in [
-        &original,
-        &root.run(".keyns-upcall.new"),
-        &copy,
-        &root.run(RECORD),
-    ] {
+    for file in [&original, &root.run(".keyns-upcall.new"), &copy] {
         remove_file(file)?;
     }
+    remove_records(root)?;
     Ok(left)
 }
 
 fn write_record(root: &Root, record: &Record) -> Result<()> {
-    let path = root.run(RECORD);
+    let [lasting, passing] = record_files(root);
+    let path = match record.means {
+        Means::Placed => lasting,
+        Means::Bind | Means::Installed => passing,
+    };
+    if let Some(directory) = path.parent() {
+        make_directory(directory)?;
+    }
     let text =
         serde_json::to_vec(record).map_err(|e| failed("write", &path)(io::Error::from(e)))?;
     write_file(&path, &text)
@@ -356,12 +371,30 @@ fn write_record(root: &Root, record: &Record) -> Result<()> {
 
 /// The record, if there is one that can be read; a damaged one was never finished.
 fn read_record(root: &Root) -> Result<Option<Record>> {
-    let path = root.run(RECORD);
-    match fs::read(&path) {
-        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed("read", &path)(e)),
+    for path in record_files(root) {
+        match fs::read(&path) {
+            Ok(text) => {
+                if let Ok(record) = serde_json::from_slice(&text) {
+                    return Ok(Some(record));
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed("read", &path)(e)),
+        }
     }
+    Ok(None)
+}
+
+/// Removes the records, and the directory of the lasting one if nothing else is in it.
+fn remove_records(root: &Root) -> Result<()> {
+    for path in record_files(root) {
+        // Where nothing can be written, not even the removal of an absent file succeeds.
+        if exists(&path)? {
+            remove_file(&path)?;
+        }
+    }
+    let _ = fs::remove_dir(root.lasting(""));
+    Ok(())
 }
 
 #[cfg(test)]

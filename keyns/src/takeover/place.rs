@@ -102,9 +102,14 @@ impl Root {
         self.0.join("run/keyns").join(name)
     }
 
+    /// A file of `/var/lib/keyns`, which a reboot does not lose.
+    pub(super) fn lasting(&self, name: &str) -> PathBuf {
+        self.0.join("var/lib/keyns").join(name)
+    }
+
     /// What the permanent installation remembers.
     pub(super) fn state(&self) -> PathBuf {
-        self.0.join("var/lib/keyns/request-key.json")
+        self.lasting("request-key.json")
     }
 
     /// The file the kernel executes as `/sbin/request-key`, links resolved; it need not exist.
@@ -216,7 +221,7 @@ pub(super) fn copy_program(from: &Path, temporary: &Path) -> Result<()> {
     })
 }
 
-/// Writes a small file as a whole.
+/// Writes a small file as a whole. Once it returns, the disk has it under its name.
 pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
@@ -229,7 +234,11 @@ pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
             .open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
     };
     write().map_err(failed("write", path))
 }

@@ -80,6 +80,7 @@ impl Scratch {
             .collect();
         assert!(names.is_empty(), "{names:?}");
         assert!(!self.root.state().exists());
+        assert!(!self.root.lasting(RECORD).exists());
     }
 }
 
@@ -215,6 +216,7 @@ fn every_unfinished_state_of_a_take_over_can_be_undone() {
             &Record {
                 means,
                 program: s.program(),
+                copy: Digest::of(&s.upcall).unwrap(),
             },
         )
         .unwrap();
@@ -243,6 +245,43 @@ fn every_unfinished_state_of_a_take_over_can_be_undone() {
     fs::write(s.program().with_file_name(NEW), "half").unwrap();
     recover(&s.root).unwrap();
     assert!(!s.program().exists());
+    s.assert_clean();
+}
+
+/// What a reboot leaves of a take-over that was not given back.
+fn reboot(s: &Scratch) {
+    abandon(s);
+    fs::remove_dir_all(s.root.run("")).unwrap();
+}
+
+#[test]
+fn a_placed_copy_is_recalled_after_a_reboot() {
+    let s = Scratch::new();
+    reboot(&s);
+    let status = status(&s.root).unwrap();
+    assert_eq!(
+        (status.means, status.effective, status.in_use),
+        (Some(Means::Placed), true, false)
+    );
+    assert!(recover(&s.root).unwrap());
+    assert!(!s.program().exists());
+    s.assert_clean();
+
+    reboot(&s);
+    fs::write(&s.upcall, "newer").unwrap();
+    let taken = take_over_in(&s.root, &s.upcall).unwrap();
+    assert_eq!(
+        (s.shown().as_str(), taken.started()),
+        ("newer", Started::Now)
+    );
+    assert!(taken.give_back().unwrap());
+    assert!(!s.program().exists());
+    s.assert_clean();
+
+    reboot(&s);
+    fs::write(s.program(), "from a package").unwrap();
+    recover(&s.root).unwrap();
+    assert_eq!(s.shown(), "from a package");
     s.assert_clean();
 }
 
