@@ -26,6 +26,10 @@ test: ## check format and lints, then run every test on this machine's kernel (a
 demo: programs ## show everything on this machine, and leave it as it was (as root)
 	"$(KEYNS_BIN_DIR)/keyctl-ns" demo --yes
 
+.PHONY: bench
+bench: programs ## measure what keyns costs, against what it replaces (as root)
+	cargo run --release --locked -p keyns-bench
+
 .PHONY: install
 install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install what was built: DESTDIR=, PREFIX=/usr/local
 	install -d "$(bindir)" "$(sbindir)" "$(libexecdir)"

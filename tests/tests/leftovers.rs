@@ -1,0 +1,102 @@
+//! What a killed test leaves is found and removed by the next run.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use keyns::engine::mainline::paths::SHARED;
+use keyns_tests::{bin_dir, leftovers};
+
+/// The value of a line of `/proc/PID/status`; `None` when the process is gone.
+fn status(pid: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    Some(line?.trim().to_owned())
+}
+
+fn runs(pid: &str) -> bool {
+    status(pid, "State").is_some_and(|state| !state.starts_with('Z'))
+}
+
+/// Where the instance still shows.
+fn traces(name: &str) -> Vec<&'static str> {
+    let read = |path: &str| fs::read_to_string(path).unwrap();
+    let shared = Path::new(SHARED);
+    let entries = fs::read_dir(shared.join("live"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let table: String = entries
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .collect();
+    let cgroups = keyns::probe::cgroup2_mount().unwrap().unwrap();
+    let found = [
+        ("directory", shared.join(name).exists()),
+        ("mounts", read("/proc/self/mountinfo").contains(name)),
+        (
+            "routing table",
+            table.contains(&format!("instance={name}\n")),
+        ),
+        (
+            "keys",
+            read("/proc/keys").contains(&format!("keyns:{name}")),
+        ),
+        ("cgroups", cgroups.join(format!("keyns-{name}")).exists()),
+    ];
+    found
+        .into_iter()
+        .filter_map(|(what, there)| there.then_some(what))
+        .collect()
+}
+
+#[test]
+fn what_a_killed_test_left_is_removed() {
+    let mut doomed = Command::new(env!("CARGO_BIN_EXE_doomed"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(doomed.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let (name, pid) = line.trim().split_once(' ').unwrap();
+    let monitor = status(pid, "PPid").unwrap();
+    assert!(
+        status(&monitor, "Name")
+            .unwrap()
+            .starts_with("keyns-monitor")
+    );
+
+    // As long as it lives it is left alone.
+    assert!(
+        !leftovers::remove(&bin_dir())
+            .unwrap()
+            .iter()
+            .any(|removed| removed == name)
+    );
+    let before = traces(name);
+    assert_eq!(
+        before,
+        ["directory", "mounts", "routing table", "keys", "cgroups"]
+    );
+
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    assert_eq!(traces(name), before);
+    assert!(
+        runs(pid) && runs(&monitor),
+        "the container outlives its maker"
+    );
+
+    assert!(
+        leftovers::remove(&bin_dir())
+            .unwrap()
+            .iter()
+            .any(|removed| removed == name)
+    );
+    assert_eq!(traces(name), [""; 0]);
+    assert!(!runs(pid) && !runs(&monitor));
+}
