@@ -41,18 +41,23 @@ fn run() -> Result<ExitCode, Failure> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         endings.add(signal);
     }
-    // In this thread and those it makes; a process it starts begins with an empty mask.
+    // In this thread and those it makes.
     endings.thread_block()?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
 
     let taken = take(&programs.join("keyns-upcall"))?;
     clean(programs)?;
-    let mut child = Command::new(command)
+    // The command inherits the mask, and its tests need these signals. One that comes in this
+    // instant ends us; the next run undoes the take-over then.
+    endings.thread_unblock()?;
+    let child = Command::new(command)
         .args(arguments)
         .env("KEYNS_TAKEN_OVER", "1")
         .stdin(Stdio::null())
         .process_group(0)
-        .spawn()?;
+        .spawn();
+    endings.thread_block()?;
+    let mut child = child?;
     let group = Pid::from_raw(child.id().try_into()?);
     std::thread::spawn(move || {
         while let Ok(signal) = endings.wait() {
