@@ -173,8 +173,9 @@ impl From<keyns_interfaces::Error> for CommandError {
     fn from(error: keyns_interfaces::Error) -> Self {
         Self {
             kind: error.kind.into(),
-            message: error.message,
-            cause: error.cause,
+            message: without_number(&error.message),
+            // Never a bare errno: the sentence before it says the same.
+            cause: error.cause.map(|cause| without_number(&cause)),
             hint: error.hint,
             refusal: Some(error.kind),
             errno: error.errno,
@@ -183,12 +184,16 @@ impl From<keyns_interfaces::Error> for CommandError {
     }
 }
 
-/// The error's sentence without Rust's “(os error N)”.
+/// The error's sentence.
 fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
-        None => text,
+    without_number(&error.to_string())
+}
+
+/// A sentence without Rust's “(os error N)” at its end.
+fn without_number(text: &str) -> String {
+    match text.rsplit_once(" (os error ") {
+        Some((sentence, number)) if number.ends_with(')') => sentence.to_owned(),
+        _ => text.to_owned(),
     }
 }
 

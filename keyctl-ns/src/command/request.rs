@@ -70,6 +70,9 @@ pub fn run(context: &Context, args: &RequestArgs) -> Result<(), CommandError> {
             Some(126) if callout.is_none() => {
                 new.or_hint("add --callout \"\" to have it made by whoever answers for this type")
             }
+            Some(1 | 13) if callout.is_some() => {
+                new.cause("whoever was asked denied it, or your keyrings may not be searched")
+            }
             _ => new,
         }
     })?;

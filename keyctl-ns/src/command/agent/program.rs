@@ -35,6 +35,8 @@ pub struct Outcome {
     pub complaint: Option<String>,
 }
 
+/// How long the daemon leaves a request with one agent before it asks the next.
+const TURN: Duration = Duration::from_secs(8);
 /// The daemon must still get the answer through before the request's deadline.
 const MARGIN: Duration = Duration::from_millis(200);
 
@@ -80,8 +82,8 @@ pub async fn judge(command: &[OsString], request: &UpcallInfo) -> Outcome {
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw),
     );
-    let patience =
-        Duration::from_millis(request.deadline_ms.unwrap_or(10_000)).saturating_sub(MARGIN);
+    let deadline = request.deadline_ms.map_or(TURN, Duration::from_millis);
+    let patience = deadline.min(TURN).saturating_sub(MARGIN);
     let talk = async {
         let output = exchange(&mut child, request.callout.bytes()).await?;
         if output.len() > MAX_PAYLOAD {

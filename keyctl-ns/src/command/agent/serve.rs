@@ -38,8 +38,8 @@ use crate::view;
 ///   75  try again (EAGAIN, 1 s)
 ///   77  denied (EACCES, 5 s)
 ///
-/// Any other end is reported and rejects the request with ENOKEY for 1 s. A program that is still
-/// running shortly before the request's deadline is killed with all its children (ETIMEDOUT, 1 s).
+/// Any other end is reported and rejects the request with ENOKEY for 1 s. A program that takes 8 s,
+/// or to the request's deadline if that is less, is killed with all its children (ETIMEDOUT, 1 s).
 ///
 /// Runs until interrupted, and registers again when the daemon was restarted. A rule must send
 /// requests to agents (see intercept).

@@ -31,9 +31,6 @@ pub struct CreateArgs {
     /// All namespaces of its own (the default)
     #[arg(long, conflicts_with_all = ["namespaces", "user", "pid", "mount", "net", "ipc", "uts", "cgroup"])]
     pub all: bool,
-    /// Namespaces by one option each; the others are shared.
-    #[command(flatten)]
-    pub single: SingleNamespaces,
     /// Root directory: empty, usr (a tmpfs with the host's /usr, read-only), copy (the host's
     /// mounts), or a directory of the host
     #[arg(long, value_name = "ROOT", value_parser = args::root())]
@@ -41,6 +38,9 @@ pub struct CreateArgs {
     /// Stay in the foreground, and kill the container when this command ends in any way
     #[arg(long)]
     pub kill_on_close: bool,
+    /// Namespaces by one option each; the others are shared.
+    #[command(flatten)]
+    pub single: SingleNamespaces,
 }
 
 /// One option for each namespace.

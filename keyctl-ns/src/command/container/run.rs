@@ -19,7 +19,7 @@ use crate::error::CommandError;
 /// joined to yours; otherwise it gets your standard input, output and error. The command ends when
 /// the program does, with its exit code, or 128 and the number of the signal that killed it.
 ///
-/// The program's environment is PATH and TERM, and what --env adds.
+/// The program's environment is PATH, HOME and, with a terminal, TERM, and what --env adds.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "keyctl-ns container run [OPTIONS] <NAME> -- <CMD> [ARG]...

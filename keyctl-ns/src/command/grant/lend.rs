@@ -28,10 +28,18 @@ pub fn grant(
     container: &ContainerPath,
 ) -> Result<(), CommandError> {
     let target = Target::of(&args.key)?;
+    let name = match &target {
+        Target::Own(serial) => named(*serial),
+        Target::Contained(_) => format!("key {}", args.key),
+    };
+    let what = format!(
+        "cannot grant {} on {name} to container “{container}”",
+        args.rights
+    );
     // The drop keyring ends with this connection, so the grant is asked for on the same one.
     let mut daemon = context.daemon()?;
     let unlendable = match &target {
-        Target::Own(serial) => lend(&mut daemon, *serial, args, container)?,
+        Target::Own(serial) => lend(&mut daemon, *serial, container, &what)?,
         Target::Contained(_) => None,
     };
     let call = GrantTo {
@@ -44,6 +52,7 @@ pub fn grant(
     };
     let granted = daemon
         .call(&call)
+        .map_err(|error| about(error, &what))
         .map_err(|error| match (error.refusal, unlendable) {
             // It was not lent before either.
             (Some(Refusal::NoSuchKey | Refusal::NotLendable), Some(reason)) => reason,
@@ -64,19 +73,14 @@ pub fn grant(
 fn lend(
     daemon: &mut Daemon,
     serial: KeySerial,
-    args: &GrantArgs,
     container: &ContainerPath,
+    what: &str,
 ) -> Result<Option<CommandError>, CommandError> {
-    let drop = daemon.call(&Lend {})?;
+    let drop = daemon.call(&Lend {}).map_err(|error| about(error, what))?;
     let Err(error) = sys::link(serial, KeySerial::new(drop.keyring)) else {
         return Ok(None);
     };
-    let what = format!(
-        "cannot grant {} on {} to container “{container}”",
-        args.rights,
-        named(serial)
-    );
-    let reason = key::failed(what, KeyOp::Link, &error);
+    let reason = key::failed(what.to_owned(), KeyOp::Link, &error);
     if reason.kind != ErrorKind::Denied {
         return Err(reason);
     }
@@ -87,6 +91,18 @@ fn lend(
         ));
     reason.refusal = Some(Refusal::NotLendable);
     Ok(Some(reason))
+}
+
+/// The daemon's error as one about this grant: it knows the key by its serial alone.
+fn about(error: CommandError, what: &str) -> CommandError {
+    if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::TimedOut) {
+        return error;
+    }
+    let cause = error.cause.clone().unwrap_or_else(|| error.message.clone());
+    CommandError {
+        message: what.to_owned(),
+        ..error.cause(cause)
+    }
 }
 
 fn named(serial: KeySerial) -> String {
