@@ -123,7 +123,7 @@ fn ends_of_keys_and_grants_are_kept_by_the_kernel() {
         facts: key,
     };
     let ends = |deadline| CopyPlan {
-        deadline: Some(deadline),
+        ends: Some(deadline),
         ..plan(id, Bits::SEARCH)
     };
     let (key, copy_plan) = (source.clone(), ends(now() + 2));

@@ -117,6 +117,7 @@ pub(crate) struct Engine {
     pub(crate) worker: Option<KeyWorker>,
     pub(crate) instance: String,
     pub(crate) service_uid: u32,
+    pub(crate) survey: Duration,
     directory: tempfile::TempDir,
     pub(crate) number: u32,
 }
@@ -128,6 +129,7 @@ impl Engine {
             worker: None,
             instance: format!("t{number}"),
             service_uid: 0xa000_0000 + number,
+            survey: Duration::ZERO,
             directory: tempfile::tempdir().unwrap(),
             number,
         };
@@ -140,6 +142,7 @@ impl Engine {
         let shelter = SealedProgram::load(Path::new(env!("CARGO_BIN_EXE_shelter"))).unwrap();
         let mut options = WorkerOptions::new(&self.instance, self.directory.path().join("lock"));
         options.service_uid = self.service_uid;
+        options.survey = self.survey;
         self.worker = Some(KeyWorker::start(shelter, options).unwrap());
     }
 
@@ -268,7 +271,8 @@ pub(crate) fn plan(container: ContainerId, bits: Bits) -> CopyPlan {
     CopyPlan {
         container,
         bits,
-        deadline: None,
+        source_ends: None,
+        ends: None,
         network: None,
     }
 }

@@ -1,5 +1,6 @@
 //! Keys of others: lent, followed, given back.
 
+use keyns::engine::mainline::keyring::lending::End;
 use keyns::engine::mainline::keyring::store::now;
 use keyns::engine::mainline::keyring::{CopyState, Home, KeyError, KeyRef, SourceState};
 use keyns::mask::Bits;
@@ -46,8 +47,8 @@ fn a_key_is_lent_and_given_back() {
     );
     let lent = engine.keys(move |keys| keys.take_lent(opened, serial));
     assert_eq!(
-        (lent.facts.serial, lent.facts.uid, lent.deadline),
-        (serial, uid, None)
+        (lent.facts.serial, lent.facts.uid, lent.end),
+        (serial, uid, End::Never)
     );
     assert_eq!(
         before,
@@ -74,8 +75,10 @@ fn a_key_is_lent_and_given_back() {
     ));
     assert_eq!(puppet.ok(&format!("read {copy}")), "changed");
     owner.ok(&format!("timeout {key} 50"));
-    let deadline = engine.keys(|keys| keys.lent())[0].deadline.unwrap();
-    assert!((now() + 48..=now() + 50).contains(&deadline));
+    let End::NotBefore(end) = engine.keys(|keys| keys.lent())[0].end else {
+        panic!("its time-out is not seen")
+    };
+    assert!((now() + 48..=now() + 50).contains(&end));
     // The daemon's link alone keeps it, until it is given back.
     owner.ok(&format!("unlink {key} @s"));
     assert!(matches!(

@@ -128,7 +128,7 @@ impl KeyBook {
                 (
                     Source {
                         key,
-                        deadline: lent.deadline,
+                        deadline: lent.end.deadline(now()),
                         grants: Vec::new(),
                     },
                     true,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "StoredSource", try_from = "StoredSource")]
 pub(super) struct Source {
     pub(super) key: KeyRef,
-    /// When the key itself expires.
+    /// When the key itself expires, as far as that is known of one that is lent.
     pub(super) deadline: Option<Deadline>,
     pub(super) grants: Vec<Granting>,
 }
@@ -56,7 +56,8 @@ impl Source {
         CopyPlan {
             container: grant.container,
             bits: grant.bits,
-            deadline: self.deadline_of(grant),
+            source_ends: self.deadline,
+            ends: grant.deadline,
             network: None,
         }
     }

@@ -90,12 +90,10 @@ impl KeyBook {
         self.work(move |keys| {
             super::stored::remove_copies(keys, dead)?;
             for id in keys.containers() {
-                for copy in keys
-                    .copies(id)?
-                    .into_iter()
-                    .filter(|copy| !copies.contains(&copy.serial))
-                {
-                    keys.remove_copy(id, copy.serial)?;
+                for copy in keys.given(id)? {
+                    if !copies.contains(&copy) {
+                        keys.remove_copy(id, copy)?;
+                    }
                 }
                 for facts in keys
                     .stored(id)?

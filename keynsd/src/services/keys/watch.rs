@@ -253,7 +253,8 @@ impl KeyBook {
         }
     }
 
-    /// Lets copies of lent keys expire with them: their owners may set time-outs at any time.
+    /// Lets copies of lent keys expire with them: their owners may set time-outs at any time. What is
+    /// seen here ends no grant, only the key itself can.
     async fn follow_expiries(&self) {
         let _turn = self.turn.lock().await;
         if !self
@@ -279,7 +280,7 @@ impl KeyBook {
             let Some(source) = sources.get_mut(&serial) else {
                 continue;
             };
-            let deadline = followed(source.deadline, key.deadline, now());
+            let deadline = followed(source.deadline, key.end, now());
             if source.deadline == deadline {
                 continue;
             }

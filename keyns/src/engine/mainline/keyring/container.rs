@@ -1,12 +1,14 @@
 //! The keyrings of one container.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use keyns_sys::{KeySerial, key};
+use rustix::io::Errno;
 
 use super::error::{KeyError, death};
 use super::facts::KeyFacts;
+use super::ledger::Ledger;
 use super::possession::{ActingAs, Grasp};
 use super::registry::{Keys, acting_as, children, hold};
 use super::session::Sessions;
@@ -22,10 +24,10 @@ const CONTAINER_KEYRING: &str = "_container";
 pub(super) struct Ring {
     /// `container:ID:OWNER`
     root: KeySerial,
-    /// `_container`; `NONE` if it was dead when the worker started.
+    /// `_container`; `NONE` if it was dead or a denizen's own when the worker started.
     pub(super) container: KeySerial,
-    /// What the worker linked into it, or found there at its start.
-    pub(super) copies: BTreeSet<KeySerial>,
+    /// The copies that were made for it.
+    pub(super) ledger: Ledger,
     pub(super) store: KeySerial,
     pub(super) sessions: Sessions,
     /// Owner of the container keyring and of what is in it.
@@ -78,13 +80,14 @@ impl Keys {
         let held = hold(0, &[root])?;
         let store = self.create("store", root, 0, masks::SLOT)?;
         let container = self.create(CONTAINER_KEYRING, root, owner, masks::CONTAINER)?;
+        let copies = self.create("copies", root, 0, masks::CLOSED)?;
         drop(held);
         let sessions = self.create(&format!("sessions:{id}"), self.registry, 0, masks::CLOSED)?;
         let sessions = Sessions::new(sessions);
         Ok(Ring {
             root,
             container,
-            copies: BTreeSet::new(),
+            ledger: Ledger::new(copies),
             store,
             sessions,
             owner,
@@ -133,24 +136,25 @@ impl Keys {
         Ok(())
     }
 
-    /// Invalidates the container keyring, every copy in it and the store, and forgets the container.
+    /// Invalidates the container keyring, every copy made for it and the store, and forgets the
+    /// container. What denizens linked anywhere does not matter.
     ///
     /// # Errors
     /// [`KeyError::NoContainer`]; the kernel's.
     pub fn destroy_container(&mut self, id: ContainerId) -> Result<(), KeyError> {
-        let ring = self.rings.get(&id).ok_or(KeyError::NoContainer(id.0))?;
+        let ring = self.rings.get_mut(&id).ok_or(KeyError::NoContainer(id.0))?;
         let what = "invalidate a container's keys";
+        ring.ledger.end_all(ring.owner, ring.container)?;
+        // A denizen that became the owner may have linked keys of its own into the container keyring,
+        // which are not ours to end, and may have taken the daemon's rights to it.
         let acting = acting_as(ring.owner)?;
-        if let Ok(copies) = key::read_keyring(ring.container) {
-            for copy in copies {
-                unless_dead(key::invalidate(copy)).map_err(KeyError::of(what))?;
-            }
-            unless_dead(key::invalidate(ring.container)).map_err(KeyError::of(what))?;
+        if ring.container != KeySerial::NONE {
+            unless_foreign(key::invalidate(ring.container)).map_err(KeyError::of(what))?;
         }
         drop(acting);
         let held = hold(0, &[ring.root])?;
         for stored in key::read_keyring(ring.store).map_err(KeyError::of(what))? {
-            unless_dead(key::invalidate(stored)).map_err(KeyError::of(what))?;
+            unless_foreign(key::invalidate(stored)).map_err(KeyError::of(what))?;
         }
         drop(held);
         for keyring in [ring.root, ring.sessions.keyring] {
@@ -191,21 +195,28 @@ impl Keys {
     }
 
     /// Rebuilds the container keyring if a denizen invalidated it, and links the new one into every
-    /// session it was given to. The copies in it have to be made again.
+    /// session it was given to. Copies that are not in the container keyring any more are ended: a
+    /// denizen may hold them. They have to be made again.
     ///
     /// # Errors
     /// [`KeyError::NoContainer`]; the kernel's.
     pub fn heal(&mut self, id: ContainerId) -> Result<bool, KeyError> {
-        let ring = self.ring(id)?;
+        let ring = self.rings.get_mut(&id).ok_or(KeyError::NoContainer(id.0))?;
         let (root, owner, old) = (ring.root, ring.owner, ring.container);
         if old != KeySerial::NONE {
-            let _acting = acting_as(owner)?;
-            match KeyFacts::of(old) {
-                Ok(_) => return Ok(false),
-                Err(error) if death(&error).is_some() => {}
-                Err(error) => return Err(KeyError::of("describe a container keyring")(error)),
+            let acting = acting_as(owner)?;
+            let links = key::read_keyring(old);
+            drop(acting);
+            match links {
+                Ok(links) => {
+                    ring.ledger.end_missing(owner, old, links)?;
+                    return Ok(false);
+                }
+                Err(error) if is_lost(&error) => {}
+                Err(error) => return Err(KeyError::of("read a container keyring")(error)),
             }
         }
+        ring.ledger.end_all(owner, old)?;
         let held = hold(0, &[root])?;
         let new = self.create(CONTAINER_KEYRING, root, owner, masks::CONTAINER)?;
         drop(held);
@@ -213,7 +224,6 @@ impl Keys {
             return Ok(true);
         };
         ring.container = new;
-        ring.copies.clear();
         ring.sessions.relink(new, owner, reserved(id));
         Ok(true)
     }
@@ -236,25 +246,27 @@ fn learn(root: KeySerial, sessions: KeySerial, owner: u32) -> io::Result<Option<
         let mut found = children(root)?.into_iter();
         io::Result::Ok(found.find(|f| f.description.as_bytes() == name.as_bytes()))
     };
-    let Some(store) = named("store")? else {
+    let (Some(store), Some(ledger)) = (named("store")?, named("copies")?) else {
         return Ok(None);
     };
     // Only its owner may view the container keyring.
     let acting = ActingAs::owner(owner)?;
     let container = named(CONTAINER_KEYRING)?.filter(|facts| facts.uid == owner);
-    let (container, copies) = match container {
-        Some(facts) => (
-            facts.serial,
-            key::read_keyring(facts.serial)?.into_iter().collect(),
-        ),
-        None => (KeySerial::NONE, BTreeSet::new()),
+    let (container, links) = match container {
+        Some(facts) => match key::read_keyring(facts.serial) {
+            Ok(links) => (facts.serial, links),
+            Err(error) if is_lost(&error) => (KeySerial::NONE, Vec::new()),
+            Err(error) => return Err(error),
+        },
+        None => (KeySerial::NONE, Vec::new()),
     };
     drop((acting, grasp));
+    let ledger = Ledger::learn(ledger.serial, owner, &links)?;
     let sessions = Sessions::learn(sessions)?;
     Ok(Some(Ring {
         root,
         container,
-        copies,
+        ledger,
         store: store.serial,
         sessions,
         owner,
@@ -280,8 +292,21 @@ pub(super) fn unless_dead(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Whether a container keyring is dead, or a denizen that became its owner took it for itself.
+fn is_lost(error: &io::Error) -> bool {
+    death(error).is_some() || Errno::from_io_error(error) == Some(Errno::ACCESS)
+}
+
+/// Success also when the key died before, or is not ours to end.
+fn unless_foreign(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if is_lost(&error) => Ok(()),
+        other => other,
+    }
+}
+
 impl Keys {
-    /// Whether a container's process could still find what was put into the container keyring.
+    /// What is in a container keyring now, as far as its owner may view it; nothing if it is dead.
     ///
     /// # Errors
     /// [`KeyError::NoContainer`]; the kernel's.
@@ -290,7 +315,7 @@ impl Keys {
         let _acting = acting_as(ring.owner)?;
         match children(ring.container) {
             Ok(copies) => Ok(copies),
-            Err(error) if death(&error).is_some() => Ok(Vec::new()),
+            Err(error) if is_lost(&error) => Ok(Vec::new()),
             Err(error) => Err(EngineError::system("read a container keyring")(error).into()),
         }
     }

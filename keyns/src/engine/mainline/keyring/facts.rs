@@ -1,6 +1,6 @@
 //! What the kernel says about a key, checked after every look-up by serial.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use keyns_sys::{KeySerial, key};
 
 use crate::description::KeyDescription;
 use crate::key_users::{self, KeyUser};
-use crate::proc_keys;
+use crate::proc_keys::{self, ProcKey};
 
 /// A key as `KEYCTL_DESCRIBE` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,42 +72,33 @@ pub(super) fn quota_usage(uid: u32) -> Option<String> {
     ))
 }
 
-/// What only `/proc/keys` says about a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
-    /// References: one for each link, one for each set of credentials that uses it.
-    pub(super) usage: i32,
-    /// Seconds until it expires, rounded down to the largest unit that fits; `None`: never.
-    pub(super) expires_in: Option<u64>,
+/// The lines of these keys in `/proc/keys`, as far as the calling thread may view them and nobody can
+/// have forged them: a description may contain line breaks, and so anybody whose keys the thread may
+/// view can write lines for any key. If there are two for one key, none is believed; a lone one must
+/// say what `KEYCTL_DESCRIBE` says, which only the owner of a key can hide.
+///
+/// Reading the file makes the kernel walk all keys of the machine, whoever has made them.
+pub(super) fn lines_of(keys: &BTreeSet<KeySerial>) -> io::Result<BTreeMap<KeySerial, ProcKey>> {
+    let mut lines = lone(&fs::read("/proc/keys")?, keys);
+    lines.retain(|serial, line| {
+        let described = key::describe(*serial);
+        described.is_ok_and(|text| {
+            KeyDescription::parse(&text).is_ok_and(|described| line.agrees_with(&described))
+        })
+    });
+    Ok(lines)
 }
 
-/// The keys in `/proc/keys` that the calling thread may view.
-pub(super) fn rows() -> io::Result<BTreeMap<KeySerial, Row>> {
-    Ok(merge(&fs::read("/proc/keys")?))
-}
-
-/// A description with a line break can forge a line for any key. Of two lines for one key both are
-/// heard: the one that says it expires sooner, and the one that says it has more references. So a
-/// forger can only make a copy end early or a session be kept longer.
-fn merge(file: &[u8]) -> BTreeMap<KeySerial, Row> {
-    let mut rows = BTreeMap::new();
-    for line in proc_keys::lines(file) {
-        let expires_in = line.expiry.at_least().map(|left| left.as_secs());
-        let row = Row {
-            usage: line.usage,
-            expires_in,
-        };
-        rows.entry(line.serial)
-            .and_modify(|known: &mut Row| {
-                known.usage = known.usage.max(row.usage);
-                known.expires_in = match (known.expires_in, row.expires_in) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
-            })
-            .or_insert(row);
+fn lone(file: &[u8], keys: &BTreeSet<KeySerial>) -> BTreeMap<KeySerial, ProcKey> {
+    let (mut lines, mut doubtful) = (BTreeMap::new(), BTreeSet::new());
+    for line in proc_keys::lines(file).filter(|line| keys.contains(&line.serial)) {
+        let serial = line.serial;
+        if lines.insert(serial, line).is_some() {
+            doubtful.insert(serial);
+        }
     }
-    rows
+    lines.retain(|serial, _| !doubtful.contains(serial));
+    lines
 }
 
 #[cfg(test)]
@@ -115,22 +106,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forged_line_cannot_prolong_or_hide() {
+    fn of_two_lines_for_one_key_none_is_believed() {
         let genuine = "00000007 I--Q---     2   5m 3f010000     0     0 user      k: 1\n";
+        let other = "00000008 I--Q---     2   5m 3f010000     0     0 user      l: 1\n";
+        let wanted = BTreeSet::from([7, 8].map(KeySerial::new));
+        let serials = |file: &str| -> Vec<i32> {
+            let lines = lone(file.as_bytes(), &wanted);
+            lines.keys().map(|serial| serial.raw()).collect()
+        };
+        assert_eq!(serials(&format!("{genuine}{other}")), [7, 8]);
         for forged in [
+            genuine,
+            "00000007 I--Q---     1 expd 3f010000     0     0 user      k: 1\n",
             "00000007 I--Q---     1 perm 3f010000     0     0 user      k: 1\n",
-            "00000007 I--Q---     1   2w 3f010000     0     0 user      k: 1\n",
         ] {
-            for file in [format!("{genuine}{forged}"), format!("{forged}{genuine}")] {
-                let rows = merge(file.as_bytes());
-                let row = rows.get(&KeySerial::new(7)).unwrap();
-                assert_eq!(
-                    *row,
-                    Row {
-                        usage: 2,
-                        expires_in: Some(300)
-                    }
-                );
+            for file in [
+                format!("{genuine}{other}{forged}"),
+                format!("{forged}{genuine}{other}"),
+                format!("{forged}{genuine}{other}{forged}"),
+            ] {
+                assert_eq!(serials(&file), [8]);
             }
         }
     }

@@ -5,6 +5,8 @@
 //! worker, possessing the drop keyring, then has too. Nothing of the key is changed: the daemon keeps
 //! one link to it.
 
+use std::collections::BTreeSet;
+
 use keyns_sys::{KeySerial, key};
 use rustix::io::Errno;
 
@@ -28,25 +30,52 @@ pub(super) struct Drop {
 pub struct LentKey {
     /// What it is.
     pub facts: KeyFacts,
-    /// When it expires at the earliest: `/proc/keys` tells times of an hour and more in hours only,
-    /// those of a day in days, and so on.
-    pub deadline: Option<Deadline>,
+    /// When it expires.
+    pub end: End,
+}
+
+/// What can be known of when a key of others expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Never, as things are.
+    Never,
+    /// At the earliest then: `/proc/keys` tells times of an hour and more in hours only, those of a
+    /// day in days, and so on.
+    NotBefore(Deadline),
+    /// Somebody forged a line of that file.
+    Unknown,
 }
 
 /// A copy is prolonged when it would expire within so many seconds.
 const URGENT: u64 = 120;
 
-/// When a copy is to expire that now expires at `old`, if its source is seen to expire at `new` at
-/// the earliest. Never later than the source; later than before only when that is near.
+/// For so many seconds a copy lives on when it is not known when its source ends; more than passes
+/// between two looks.
+const LEASE: u64 = 300;
+
+impl End {
+    /// When a copy that is made at `at` is to expire.
+    #[must_use]
+    pub fn deadline(self, at: Deadline) -> Option<Deadline> {
+        match self {
+            Self::Never => None,
+            Self::NotBefore(end) => Some(end),
+            Self::Unknown => Some(at.saturating_add(LEASE)),
+        }
+    }
+}
+
+/// When a copy is to expire that now expires at `old`, by what is known of its source. Never later
+/// than the source, if that is known; later than before only when that is near.
 #[must_use]
-pub fn followed(old: Option<Deadline>, new: Option<Deadline>, at: Deadline) -> Option<Deadline> {
-    match (old, new) {
+pub fn followed(old: Option<Deadline>, source: End, at: Deadline) -> Option<Deadline> {
+    match (old, source.deadline(at)) {
         (Some(before), Some(earliest))
             if before <= earliest && before > at.saturating_add(URGENT) =>
         {
             old
         }
-        _ => new,
+        (_, new) => new,
     }
 }
 
@@ -137,8 +166,8 @@ impl Keys {
         match linked {
             Ok(facts) => {
                 self.slots.insert(serial, slot);
-                let deadline = deadline_of(serial).map_err(KeyError::of("read /proc/keys"))?;
-                Ok(LentKey { facts, deadline })
+                let end = ends(&BTreeSet::from([serial]))?(serial);
+                Ok(LentKey { facts, end })
             }
             Err(error) => {
                 key::unlink(slot, self.lent).map_err(KeyError::of(what))?;
@@ -166,20 +195,19 @@ impl Keys {
         let Some(slot) = self.slots.remove(&serial) else {
             return Ok(false);
         };
-        self.memory.forget(serial);
         unless_dead(key::unlink(slot, self.lent)).map_err(KeyError::of("give a lent key back"))?;
         Ok(true)
     }
 
-    /// The keys lent to this instance that are still alive.
+    /// The keys lent to this instance that are still alive. Makes the kernel walk all keys there are.
     ///
     /// # Errors
     /// The kernel's.
     pub fn lent(&self) -> Result<Vec<LentKey>, KeyError> {
         let all: Vec<KeySerial> = self.slots.values().copied().collect();
         let _held = hold(0, &all)?;
-        let rows = facts::rows().map_err(KeyError::of("read /proc/keys"))?;
-        let at = now();
+        let serials = self.slots.keys().copied().collect();
+        let end = ends(&serials)?;
         let mut lent = Vec::new();
         for (serial, slot) in &self.slots {
             let linked =
@@ -192,9 +220,8 @@ impl Keys {
                 Err(error) if death(&error).is_some() => continue,
                 Err(error) => return Err(KeyError::of("describe a lent key")(error)),
             };
-            let left = rows.get(serial).and_then(|row| row.expires_in);
-            let deadline = left.map(|left| at.saturating_add(left));
-            lent.push(LentKey { facts, deadline });
+            let end = end(*serial);
+            lent.push(LentKey { facts, end });
         }
         Ok(lent)
     }
@@ -235,16 +262,24 @@ impl Keys {
     }
 }
 
-/// When a possessed key expires at the earliest.
-fn deadline_of(serial: KeySerial) -> std::io::Result<Option<Deadline>> {
+/// When possessed keys expire.
+fn ends(keys: &BTreeSet<KeySerial>) -> Result<impl Fn(KeySerial) -> End + use<>, KeyError> {
     let at = now();
-    let left = facts::rows()?.get(&serial).and_then(|row| row.expires_in);
-    Ok(left.map(|left| at.saturating_add(left)))
+    let lines = facts::lines_of(keys).map_err(KeyError::of("read /proc/keys"))?;
+    Ok(move |serial| {
+        let Some(line) = lines.get(&serial) else {
+            return End::Unknown;
+        };
+        match line.expiry.at_least() {
+            Some(left) => End::NotBefore(at.saturating_add(left.as_secs())),
+            None => End::Never,
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::followed;
+    use super::{End, LEASE, followed};
 
     #[test]
     fn a_rounded_expiry_is_followed_without_outliving_the_source() {
@@ -255,9 +290,9 @@ mod tests {
                 .into_iter()
                 .find(|unit| left >= *unit)
                 .unwrap();
-            Some(at + left / unit * unit)
+            End::NotBefore(at + left / unit * unit)
         };
-        let mut deadline = seen(0);
+        let mut deadline = seen(0).deadline(0);
         for at in (0..9990).step_by(30) {
             assert!(deadline.unwrap() > at, "the copy expired at {at}");
             deadline = followed(deadline, seen(at), at);
@@ -268,10 +303,21 @@ mod tests {
 
     #[test]
     fn a_new_end_is_taken_over() {
-        assert_eq!(followed(None, Some(50), 0), Some(50));
-        assert_eq!(followed(Some(50), None, 0), None);
-        assert_eq!(followed(Some(9000), Some(50), 0), Some(50));
-        assert_eq!(followed(Some(100), Some(9000), 0), Some(9000));
-        assert_eq!(followed(Some(1000), Some(9000), 0), Some(1000));
+        let end = End::NotBefore;
+        assert_eq!(followed(None, end(50), 0), Some(50));
+        assert_eq!(followed(Some(50), End::Never, 0), None);
+        assert_eq!(followed(Some(9000), end(50), 0), Some(50));
+        assert_eq!(followed(Some(100), end(9000), 0), Some(9000));
+        assert_eq!(followed(Some(1000), end(9000), 0), Some(1000));
+    }
+
+    #[test]
+    fn an_end_that_is_not_known_is_put_off_again_and_again() {
+        let mut deadline = None;
+        for at in (1000..9000).step_by(60) {
+            deadline = followed(deadline, End::Unknown, at);
+            let end = deadline.unwrap();
+            assert!(end > at + 60 && end <= at + LEASE, "{end} at {at}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 //!   ├ container:ID:OWNER
 //!   │ ├ _container            the container keyring, which denizens possess
 //!   │ │ └ copies of granted keys
+//!   │ ├ copies                the same copies, until they are ended              closed
 //!   │ └ store                 the manager's keys; no denizen ever possesses it
 //!   ├ sessions:ID             closed
 //!   │ └ session:N             one slot for each session keyring started with the container
@@ -30,6 +31,7 @@
 pub mod container;
 pub mod error;
 pub mod facts;
+mod ledger;
 pub mod lending;
 mod possession;
 pub mod projection;

@@ -13,9 +13,7 @@ use keyns_sys::secret::SecretBytes;
 use keyns_sys::{KeySerial, key};
 use rustix::io::Errno;
 
-use super::container::unless_dead;
-use super::error::{KeyError, death};
-use super::facts::KeyFacts;
+use super::error::KeyError;
 use super::possession::{ActingAs, Grasp, in_network};
 use super::registry::{Keys, acting_as};
 use super::store::{Deadline, Home, KeyRef, set_deadline};
@@ -30,13 +28,23 @@ pub struct CopyPlan {
     pub container: ContainerId,
     /// What denizens may do, who possess it.
     pub bits: Bits,
-    /// When it expires.
-    pub deadline: Option<Deadline>,
+    /// When its source ends, as far as that is known. The copy expires then too.
+    pub source_ends: Option<Deadline>,
+    /// When it ends whatever becomes of its source.
+    pub ends: Option<Deadline>,
     /// The network namespace the container's processes are in, if it is not the host's.
     pub network: Option<Arc<OwnedFd>>,
 }
 
 impl CopyPlan {
+    /// When the copy expires.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        match (self.source_ends, self.ends) {
+            (Some(source), Some(grant)) => Some(source.min(grant)),
+            (source, grant) => source.or(grant),
+        }
+    }
+
     /// Whether keys of this type are found only from the network namespace they were added in
     /// (`KEY_TYPE_NET_DOMAIN`).
     #[must_use]
@@ -149,7 +157,8 @@ impl Keys {
         plan: &CopyPlan,
     ) -> Result<Copy, KeyError> {
         let copying = Copying::of(&source.facts.type_)?;
-        let ring = self.ring(plan.container)?;
+        let (id, deadline) = (plan.container, plan.deadline());
+        let ring = self.ring(id)?;
         let (container, owner) = (ring.container, ring.owner);
         let what = "copy a key into a container keyring";
         // An encrypted key is loaded with its master key, which may lie in the same store.
@@ -158,7 +167,7 @@ impl Keys {
             Home::Lent => Vec::new(),
         };
         let _grasp = Grasp::of(&beside).map_err(KeyError::of(what))?;
-        let _acting = ActingAs::owner(owner).map_err(KeyError::of(what))?;
+        let acting = ActingAs::owner(owner).map_err(KeyError::of(what))?;
         let (type_, description) = (&source.facts.type_, &source.facts.description);
         let network = plan
             .network
@@ -174,35 +183,28 @@ impl Keys {
             }
             _ => KeyError::charging(owner, what)(error),
         })?;
+        drop(acting);
+        let ring = self.rings.get_mut(&id).ok_or(KeyError::NoContainer(id.0))?;
+        // As long as it has the mask it was made with, its possessor may link it where uid 0 may write.
+        ring.ledger
+            .enter(serial, type_, description)
+            .map_err(KeyError::charging(0, what))?;
         let mask = copy_mask(plan.bits).raw();
-        key::set_perm(serial, mask).map_err(KeyError::of(what))?;
-        set_deadline(serial, plan.deadline)?;
-        key::link(serial, container).map_err(KeyError::charging(owner, what))?;
-        self.memory.remember(source.facts.serial, payload);
-        if let Some(ring) = self.rings.get_mut(&plan.container) {
-            ring.copies.insert(serial);
+        let finished = (|| {
+            let _acting = acting_as(owner)?;
+            key::set_perm(serial, mask).map_err(KeyError::of(what))?;
+            set_deadline(serial, deadline)?;
+            key::link(serial, container).map_err(KeyError::charging(owner, what))
+        })();
+        if let Err(error) = finished {
+            self.remove_copy(id, serial)?;
+            return Err(error);
+        }
+        let hash = self.hasher.hash(payload);
+        if let Some(ring) = self.rings.get_mut(&id) {
+            ring.ledger.note_given(serial, hash);
         }
         Ok(Copy { serial, mask })
-    }
-
-    /// Invalidates a copy. Returns false if it was gone already.
-    ///
-    /// # Errors
-    /// [`KeyError::NoContainer`]; the kernel's.
-    pub fn remove_copy(
-        &mut self,
-        container: ContainerId,
-        serial: KeySerial,
-    ) -> Result<bool, KeyError> {
-        let alive = self.copy_lives(container, serial, None)?;
-        if alive {
-            let _acting = acting_as(self.ring(container)?.owner)?;
-            unless_dead(key::invalidate(serial)).map_err(KeyError::of("invalidate a copy"))?;
-        }
-        if let Some(ring) = self.rings.get_mut(&container) {
-            ring.copies.remove(&serial);
-        }
-        Ok(alive)
     }
 
     /// Changes when a copy expires.
@@ -223,28 +225,5 @@ impl Keys {
         }
         let _acting = acting_as(self.ring(container)?.owner)?;
         set_deadline(serial, deadline)
-    }
-
-    /// Whether `serial` is a copy we made, in the present container keyring and alive; if `source` is
-    /// given, one of that key.
-    pub(super) fn copy_lives(
-        &self,
-        container: ContainerId,
-        serial: KeySerial,
-        source: Option<&KeyFacts>,
-    ) -> Result<bool, KeyError> {
-        let ring = self.ring(container)?;
-        if !ring.copies.contains(&serial) {
-            return Ok(false);
-        }
-        let _acting = acting_as(ring.owner)?;
-        match KeyFacts::of(serial) {
-            // The number of a dead copy may mean a foreign key by now.
-            Ok(facts) => Ok(facts.uid == ring.owner
-                && source.is_none_or(|s| facts.is(&s.type_, &s.description))),
-            Err(error) if death(&error).is_some() => Ok(false),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => Ok(false),
-            Err(error) => Err(KeyError::of("describe a copy")(error)),
-        }
     }
 }

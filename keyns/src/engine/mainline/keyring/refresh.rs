@@ -1,6 +1,6 @@
 //! Keeping copies like their sources, and there at all.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 use keyns_sys::secret::SecretBytes;
@@ -9,29 +9,17 @@ use keyns_sys::{KeySerial, key};
 use super::error::KeyError;
 use super::projection::{CopyPlan, Copying};
 use super::registry::{Keys, acting_as};
-use super::store::{KeyRef, is_too_long, now, set_deadline};
+use super::store::{Deadline, KeyRef, is_too_long, now, set_deadline};
 use crate::engine::container::ContainerId;
 
-/// Hashes of the payloads that copies were last given, keyed by this process alone. Never payloads.
+/// Hashes payloads with a key that this process alone has: the ledger keeps of each copy what it was
+/// last given, never the payload.
 #[derive(Debug, Default)]
-pub(super) struct PayloadMemory {
-    hasher: RandomState,
-    seen: HashMap<KeySerial, u64>,
-}
+pub(super) struct PayloadHasher(RandomState);
 
-impl PayloadMemory {
-    pub(super) fn remember(&mut self, source: KeySerial, payload: &SecretBytes) {
-        self.seen
-            .insert(source, self.hasher.hash_one(payload.as_slice()));
-    }
-
-    pub(super) fn forget(&mut self, source: KeySerial) {
-        self.seen.remove(&source);
-    }
-
-    /// After a restart nothing is known, so everything counts as changed.
-    fn knows(&self, source: KeySerial, payload: &SecretBytes) -> bool {
-        self.seen.get(&source) == Some(&self.hasher.hash_one(payload.as_slice()))
+impl PayloadHasher {
+    pub(super) fn hash(&self, payload: &SecretBytes) -> u64 {
+        self.0.hash_one(payload.as_slice())
     }
 }
 
@@ -47,13 +35,13 @@ pub enum SourceState {
 /// What became of a copy.
 #[derive(Debug)]
 pub enum CopyState {
-    /// It is as it should be.
+    /// It is as it should be, or waits until it is known when its source ends.
     Kept,
     /// It was given the source's new payload.
     Updated,
     /// It was missing, or its type cannot be updated, and was made anew with this serial.
     Renewed(KeySerial),
-    /// Its deadline has passed, or its source is gone.
+    /// The grant's end has come, or its source is gone.
     Ended,
     /// It could not be brought in order; it is tried again.
     Failed(KeyError),
@@ -69,7 +57,7 @@ pub struct Tended {
 }
 
 impl Keys {
-    /// Compares a source with what its copies were last given and brings them in order: updates
+    /// Compares a source with what each of its copies was last given and brings them in order: updates
     /// them, makes those anew that a denizen invalidated, and ends them with their source.
     ///
     /// Containers whose keyrings were looked at are noted in `looked_at` and not looked at again, so
@@ -91,10 +79,9 @@ impl Keys {
                 | KeyError::NotCopyable(_)
                 | KeyError::NoContainer(_)),
             ) => {
-                self.memory.forget(source.facts.serial);
                 for (plan, serial) in copies {
-                    match self.remove_copy(plan.container, *serial) {
-                        Ok(_) | Err(KeyError::NoContainer(_)) => {}
+                    match self.remove_copy_of(plan.container, *serial, &source.facts) {
+                        Ok(()) | Err(KeyError::NoContainer(_)) => {}
                         Err(error) => return Err(error),
                     }
                 }
@@ -106,20 +93,13 @@ impl Keys {
             }
             Err(error) => return Err(error),
         };
-        let changed = !self.memory.knows(source.facts.serial, &payload);
-        let mut complete = true;
+        let hash = self.hasher.hash(&payload);
         let mut states = Vec::with_capacity(copies.len());
         for (plan, serial) in copies {
             let state = self
-                .tend_copy(source, &payload, changed, plan, *serial, looked_at)
+                .tend_copy(source, (&payload, hash), plan, *serial, looked_at)
                 .unwrap_or_else(CopyState::Failed);
-            complete &= !matches!(state, CopyState::Failed(_));
             states.push(state);
-        }
-        if complete {
-            self.memory.remember(source.facts.serial, &payload);
-        } else {
-            self.memory.forget(source.facts.serial);
         }
         Ok(Tended {
             source: SourceState::Alive,
@@ -130,22 +110,29 @@ impl Keys {
     fn tend_copy(
         &mut self,
         source: &KeyRef,
-        payload: &SecretBytes,
-        changed: bool,
+        (payload, hash): (&SecretBytes, u64),
         plan: &CopyPlan,
         serial: KeySerial,
         looked_at: &mut BTreeSet<ContainerId>,
     ) -> Result<CopyState, KeyError> {
-        if plan.deadline.is_some_and(|deadline| deadline <= now()) {
-            self.remove_copy(plan.container, serial)?;
+        let over = |end: Option<Deadline>| end.is_some_and(|end| end <= now());
+        if over(plan.ends) {
+            self.remove_copy_of(plan.container, serial, &source.facts)?;
             return Ok(CopyState::Ended);
         }
         if !looked_at.contains(&plan.container) {
             self.heal(plan.container)?;
             looked_at.insert(plan.container);
         }
+        if over(plan.source_ends) {
+            // The copy must not outlive its source. But that lives: its owner prolonged it, or it has
+            // less than a second left. Only its own end ends the grant.
+            self.remove_copy_of(plan.container, serial, &source.facts)?;
+            return Ok(CopyState::Kept);
+        }
         let alive = self.copy_lives(plan.container, serial, Some(&source.facts))?;
-        if alive && !changed {
+        let ledger = &self.ring(plan.container)?.ledger;
+        if alive && ledger.was_given(serial, hash) {
             return Ok(CopyState::Kept);
         }
         if alive && Copying::of(&source.facts.type_)? == Copying::Plain {
@@ -154,7 +141,10 @@ impl Keys {
             match key::update(serial, payload.as_slice()) {
                 Ok(()) => {
                     // UPDATE makes keys of some types live for ever.
-                    set_deadline(serial, plan.deadline)?;
+                    set_deadline(serial, plan.deadline())?;
+                    if let Some(ring) = self.rings.get_mut(&plan.container) {
+                        ring.ledger.note_given(serial, hash);
+                    }
                     return Ok(CopyState::Updated);
                 }
                 // More than UPDATE takes: the copy is replaced.
@@ -164,7 +154,7 @@ impl Keys {
         }
         let copy = self.copy(source, payload, plan)?;
         // A denizen that was allowed to link the former copy elsewhere may still have it.
-        self.remove_copy(plan.container, serial)?;
+        self.remove_copy_of(plan.container, serial, &source.facts)?;
         Ok(CopyState::Renewed(copy.serial))
     }
 }

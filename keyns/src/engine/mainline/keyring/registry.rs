@@ -15,7 +15,7 @@ use super::facts::KeyFacts;
 use super::lending::Drop;
 use super::masks;
 use super::possession::{ActingAs, Grasp};
-use super::refresh::PayloadMemory;
+use super::refresh::PayloadHasher;
 use super::shelter::Shelter;
 use super::worker::WorkerOptions;
 use crate::engine::container::ContainerId;
@@ -35,8 +35,8 @@ pub struct Keys {
     pub(super) open_drops: BTreeMap<KeySerial, Drop>,
     /// Numbers the drop keyrings and session slots made by this worker.
     pub(super) counter: u64,
-    pub(super) memory: PayloadMemory,
-    options: WorkerOptions,
+    pub(super) hasher: PayloadHasher,
+    pub(super) options: WorkerOptions,
 }
 
 impl Keys {
@@ -57,7 +57,7 @@ impl Keys {
             slots: BTreeMap::new(),
             open_drops: BTreeMap::new(),
             counter: 0,
-            memory: PayloadMemory::default(),
+            hasher: PayloadHasher::default(),
             options,
         };
         let locked = lock(&keys.options.lock)?;

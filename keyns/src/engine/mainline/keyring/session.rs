@@ -7,13 +7,15 @@
 //! in its session that takes either of them hours, or fail with `ELOOP`. So the slots hang below
 //! closed keyrings directly in the registry, which are never linked again, and the worker does not
 //! possess a session to write to it: the session's *group* is a number reserved for the container,
-//! which no process is in, and may view and write.
+//! which nobody is given, and may view and write. (A process with `CAP_SETGID` in a container without
+//! a user namespace can take it, and then write to the sessions of that container alone.)
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use keyns_sys::cred::set_fsuid;
 use keyns_sys::{KeySerial, key};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
@@ -28,7 +30,7 @@ use crate::engine::container::ContainerId;
 /// A start that has not linked its session into its slot by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// After so many new slots it is looked which sessions live: that takes reading `/proc/keys`.
+/// After so many new slots it is looked which sessions live.
 const QUIET: usize = 8;
 
 /// How a process about to be started in a container gets its session keyring.
@@ -43,7 +45,10 @@ pub struct SessionPlan {
 
 impl SessionPlan {
     /// Gives the calling thread, which has the host's uid 0 and is alone in its process, a new
-    /// session keyring that links the container keyring, and gives that to its future owner.
+    /// session keyring that links the container keyring, and gives that to its future owner. If that
+    /// one's key quota is used up, which denizens can do, it stays uid 0's, whose quota they cannot
+    /// use up: it is possession that lets a process use its session. Its owner is asked for only by
+    /// `KEYCTL_SESSION_TO_PARENT`, which is refused then.
     ///
     /// Without this the process would inherit its maker's session keyring.
     ///
@@ -62,8 +67,12 @@ impl SessionPlan {
             .map_err(Failure::of("register the session keyring"))?;
         key::set_perm(session, masks::SESSION)
             .map_err(Failure::of("set the session keyring's mask"))?;
-        key::chown(session, Some(self.uid), Some(self.group))
-            .map_err(Failure::of("give the session keyring to the process"))
+        let what = "give the session keyring to the process";
+        key::chown(session, None, Some(self.group)).map_err(Failure::of(what))?;
+        match key::chown(session, Some(self.uid), None) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::DQUOT) => Ok(()),
+            other => other.map_err(Failure::of(what)),
+        }
     }
 }
 
@@ -75,6 +84,7 @@ pub(super) struct Sessions {
     slots: Vec<Slot>,
     /// The number of slots at which dead ones are looked for again.
     prune_at: usize,
+    pruned: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -89,6 +99,7 @@ impl Sessions {
             keyring,
             slots: Vec::new(),
             prune_at: QUIET,
+            pruned: None,
         }
     }
 
@@ -106,26 +117,34 @@ impl Sessions {
     }
 
     /// Lets go of session keyrings that nothing but our link keeps: they count for the quota of
-    /// their owner, 200 keys for an ordinary uid.
-    fn prune(&mut self, group: u32) -> io::Result<()> {
-        if self.slots.len() < self.prune_at {
+    /// their owner, 200 keys for an ordinary uid. Walks all keys of the machine, so not twice within
+    /// `interval`.
+    fn prune(&mut self, reserved: u32, interval: Duration) -> io::Result<()> {
+        let lately = self.pruned.is_some_and(|at| at.elapsed() < interval);
+        if self.slots.len() < self.prune_at || lately {
             return Ok(());
         }
-        let rows = {
-            let _acting = ActingAs::member(0, group)?;
-            facts::rows()?
+        self.pruned = Some(Instant::now());
+        let linked = |slot: &Slot| {
+            let sessions = key::read_keyring(slot.serial).unwrap_or_default();
+            sessions.first().copied()
+        };
+        let lines = {
+            let sessions = self.slots.iter().filter_map(linked).collect();
+            // Shown are the container's sessions by their group, and next to no other key.
+            let _acting = ActingAs::member(reserved, reserved)?;
+            facts::lines_of(&sessions)?
         };
         let mut alive = Vec::new();
         for slot in self.slots.drain(..) {
-            let keep = match key::read_keyring(slot.serial).unwrap_or_default().first() {
-                // Not shown: its owner took VIEW away. It is kept as long as the container.
-                Some(session) => rows.get(session).is_none_or(|row| row.usage > 1),
+            let keep = match linked(&slot) {
+                // Without a line that can be believed, for instance since its owner took VIEW away,
+                // it is kept as long as the container.
+                Some(session) => lines.get(&session).is_none_or(|line| line.usage > 1),
                 None => slot.since.elapsed() < PATIENCE,
             };
-            if keep {
+            if keep || unless_dead(key::unlink(slot.serial, self.keyring)).is_err() {
                 alive.push(slot);
-            } else {
-                unless_dead(key::unlink(slot.serial, self.keyring))?;
             }
         }
         self.prune_at = alive.len() + QUIET;
@@ -157,9 +176,10 @@ impl Keys {
     pub fn prepare_session(&mut self, id: ContainerId, uid: u32) -> Result<SessionPlan, KeyError> {
         self.heal(id)?;
         let group = reserved(id);
+        let interval = self.options.survey;
         let ring = self.rings.get_mut(&id).ok_or(KeyError::NoContainer(id.0))?;
         ring.sessions
-            .prune(group)
+            .prune(group, interval)
             .map_err(KeyError::of("look for ended sessions"))?;
         let (container, container_owner) = (ring.container.raw(), ring.owner);
         let keyring = ring.sessions.keyring;

@@ -142,8 +142,7 @@ impl Keys {
     pub fn read(&self, key: &KeyRef) -> Result<SecretBytes, KeyError> {
         let _held = self.hold_key(key)?;
         let facts = &key.facts;
-        key::read(facts.serial)
-            .map(SecretBytes::new)
+        key::read_secret(facts.serial)
             .map_err(KeyError::on(facts.serial, "read a key"))
     }
 
@@ -164,9 +163,7 @@ impl Keys {
     pub fn invalidate(&mut self, key: &KeyRef) -> Result<(), KeyError> {
         let _held = self.hold_key(key)?;
         let facts = &key.facts;
-        unless_dead(key::invalidate(facts.serial)).map_err(KeyError::of("invalidate a key"))?;
-        self.memory.forget(facts.serial);
-        Ok(())
+        unless_dead(key::invalidate(facts.serial)).map_err(KeyError::of("invalidate a key"))
     }
 
     /// Moves a key from one container's store to another's.

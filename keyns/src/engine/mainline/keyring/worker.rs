@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::super::program::SealedProgram;
 use super::SERVICE_UID;
@@ -20,6 +21,9 @@ pub struct WorkerOptions {
     pub service_uid: u32,
     /// File locked while registries are created and removed, the same for all instances.
     pub lock: PathBuf,
+    /// The shortest time between two looks which sessions of a container live, each of which walks
+    /// all keys of the machine.
+    pub survey: Duration,
 }
 
 impl WorkerOptions {
@@ -30,6 +34,7 @@ impl WorkerOptions {
             instance: instance.into(),
             service_uid: SERVICE_UID,
             lock: lock.into(),
+            survey: Duration::from_secs(30),
         }
     }
 }
