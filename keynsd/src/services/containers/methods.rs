@@ -47,13 +47,10 @@ async fn on_create(daemon: Rc<Daemon>, _: Context, call: Create) -> Result<Reply
 }
 
 async fn on_list(daemon: Rc<Daemon>, _: Context, call: List) -> Result<Reply<Listing>, Error> {
-    let containers = daemon
-        .containers
-        .all()
-        .iter()
-        .filter(|record| call.dead || record.state != State::Dead)
-        .map(|record| container_info(&daemon.containers, record))
-        .collect();
+    let table = &daemon.containers;
+    let shown = |state| call.dead || state != State::Dead;
+    let containers =
+        table.map(|record| shown(record.state).then(|| container_info(table, record)));
     Ok(Listing { containers }.into())
 }
 
@@ -157,6 +154,17 @@ async fn on_kill(daemon: Rc<Daemon>, _: Context, call: Kill) -> Result<Reply<Kil
         };
     };
     let process = call.process.unwrap_or(1);
+    let lives = daemon.containers.with(record.id, |entry| {
+        entry.processes.get(&process).is_some_and(|process| process.exit.is_none())
+    });
+    if lives != Some(true) {
+        return Err(Error::new(
+            ErrorKind::NoSuchProcess,
+            format!("cannot send signal {signal} to process {process} of “{}”", record.path),
+        )
+        .cause("it was never started or has ended")
+        .hint(format!("list them: keyctl-ns container show {}", record.path)));
+    }
     let what = format!(
         "send signal {signal} to process {process} of “{}”",
         record.path
