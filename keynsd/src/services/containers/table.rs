@@ -99,6 +99,12 @@ impl ContainerTable {
             .collect()
     }
 
+    /// What `look` makes of each container, in order of creation.
+    pub fn map<R>(&self, look: impl FnMut(&ContainerRecord) -> Option<R>) -> Vec<R> {
+        let entries = self.entries.borrow();
+        entries.values().map(|entry| &entry.record).filter_map(look).collect()
+    }
+
     /// Number of containers that are not dead.
     #[must_use]
     pub fn living(&self) -> usize {
@@ -172,7 +178,9 @@ impl ContainerTable {
     /// The kernel ids a container's denizens may have, its own or an ancestor's.
     #[must_use]
     pub fn ids(&self, id: ContainerId) -> Option<IdRange> {
-        self.lineage(id).iter().find_map(|record| record.ids)
+        let entries = self.entries.borrow();
+        let around = |entry: &&Entry| entries.get(&entry.record.parent?);
+        std::iter::successors(entries.get(&id), around).find_map(|entry| entry.record.ids)
     }
 
     pub(crate) fn insert(&self, record: ContainerRecord, cgroup_path: Vec<u8>) {
