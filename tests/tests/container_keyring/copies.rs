@@ -111,6 +111,33 @@ fn copies_follow_their_source_until_it_is_gone() {
     puppet.finds_nothing(&format!("read {copy}"));
 }
 
+/// Granting a changed key again must not make the change look as if everybody had it.
+#[test]
+fn a_new_grant_does_not_hide_a_change_from_the_others() {
+    let engine = Engine::start();
+    let (first, _) = engine.container(0, None);
+    let (second, _) = engine.container(1, None);
+    let source = engine.add(first, "k", "one");
+    let copies = [first].map(|id| {
+        (
+            plan(id, Bits::SEARCH),
+            engine.project(&source, id, Bits::SEARCH),
+        )
+    });
+    let key = source.clone();
+    engine.keys(move |keys| keys.update(&key, &secret("two"), None));
+    let newer = (
+        plan(second, Bits::SEARCH),
+        engine.project(&source, second, Bits::SEARCH),
+    );
+    let [older] = copies;
+    let tended = engine.tend(&source, vec![older, newer]);
+    assert!(
+        matches!(tended.copies[..], [CopyState::Updated, CopyState::Kept]),
+        "{tended:?}"
+    );
+}
+
 #[test]
 fn ends_of_keys_and_grants_are_kept_by_the_kernel() {
     let engine = Engine::start();

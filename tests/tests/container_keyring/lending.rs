@@ -1,8 +1,10 @@
 //! Keys of others: lent, followed, given back.
 
+use std::fs;
+
 use keyns::engine::mainline::keyring::lending::End;
 use keyns::engine::mainline::keyring::store::now;
-use keyns::engine::mainline::keyring::{CopyState, Home, KeyError, KeyRef, SourceState};
+use keyns::engine::mainline::keyring::{CopyPlan, CopyState, Home, KeyError, KeyRef, SourceState};
 use keyns::mask::Bits;
 use keyns_sys::KeySerial;
 
@@ -161,5 +163,73 @@ fn a_lent_key_that_stops_being_readable_takes_its_copies_along() {
     owner.ok(&format!("setperm {key} 0x053f0000"));
     let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
     assert!(matches!(tended.source, SourceState::Gone(_)), "{tended:?}");
+    assert!(engine.copies(id).is_empty());
+}
+
+/// A description may contain line breaks, and so lines of `/proc/keys` for keys of others.
+#[test]
+fn a_forged_expiry_ends_no_loan() {
+    let engine = Engine::start();
+    let (id, _) = engine.container(0, Some(engine.range()));
+    let uid = engine.range().base + 13;
+    let mut owner = Puppet::start();
+    owner.ok(&format!("become {uid}"));
+    owner.ok("join");
+    let key = owner.number("add user k x @s");
+    let opened = engine.keys(move |keys| keys.open_drop(uid));
+    owner.ok(&format!("link {key} {opened}"));
+    let lent = engine.keys(move |keys| keys.take_lent(opened, KeySerial::new(key)));
+    assert_eq!(lent.end, End::Never);
+    let mask = lent.facts.mask;
+    let lines: Vec<KeySerial> = ["expd", "perm", "  1s"]
+        .iter()
+        .map(|time| {
+            let line = format!(
+                "forged-{}\n{key:08x} I--Q---     2 {time} {mask:08x} {uid:>5} {uid:>5} user      k: 1",
+                engine.number
+            );
+            let forged = keyns_sys::key::add_key(c"user", &c(&line), b"x", KeySerial::THREAD);
+            let forged = forged.unwrap();
+            keyns_sys::key::set_perm(forged, 0x3f01_0001).unwrap();
+            // The worker sees it: the test shows something.
+            let seen = engine.keys(|_| Ok(fs::read("/proc/keys").unwrap()));
+            assert!(String::from_utf8_lossy(&seen).contains(&line));
+            assert_eq!(engine.keys(|keys| keys.lent())[0].end, End::Unknown);
+            forged
+        })
+        .collect();
+    let source = KeyRef {
+        home: Home::Lent,
+        facts: lent.facts,
+    };
+    let copy = engine.project(&source, id, Bits::SEARCH);
+    // Whatever was believed of its end: as long as the key itself lives the grant does not end, but
+    // the copy does, and comes back when the end is seen to be another.
+    let ends = |source_ends| CopyPlan {
+        source_ends,
+        ..plan(id, Bits::SEARCH)
+    };
+    let tended = engine.tend(&source, vec![(ends(Some(now())), copy)]);
+    assert!(matches!(tended.source, SourceState::Alive), "{tended:?}");
+    assert!(matches!(tended.copies[..], [CopyState::Kept]), "{tended:?}");
+    assert!(engine.copies(id).is_empty());
+    let later = End::Unknown.deadline(now());
+    let tended = engine.tend(&source, vec![(ends(later), copy)]);
+    let [CopyState::Renewed(copy)] = tended.copies[..] else {
+        panic!("{tended:?}")
+    };
+    assert_eq!(engine.copies(id).len(), 1);
+    for forged in lines {
+        keyns_sys::key::invalidate(forged).unwrap();
+    }
+    eventually("the forged lines are gone", || {
+        engine.keys(|keys| keys.lent())[0].end == End::Never
+    });
+    // The key itself ends it.
+    owner.ok(&format!("timeout {key} 1"));
+    eventually("the copy ended with its source", || {
+        let tended = engine.tend(&source, vec![(ends(later), copy)]);
+        matches!(tended.source, SourceState::Gone(_))
+    });
     assert!(engine.copies(id).is_empty());
 }

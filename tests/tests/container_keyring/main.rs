@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod clinging;
 mod copies;
 mod denizens;
 mod engine;

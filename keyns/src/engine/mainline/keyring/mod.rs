@@ -72,6 +72,8 @@ pub mod masks {
     pub const SESSION_SLOT: u32 = 0x3f17_0000;
     /// A session keyring: as the kernel makes it, and its group, the daemon alone, may view and write.
     pub const SESSION: u32 = 0x3f03_0500;
+    /// Same where uid 0 has to stay the owner.
+    pub const SESSION_OF_ROOT: u32 = 0x3f07_0500;
     /// The keys of a store: possessor all, owner view.
     pub const STORE: u32 = 0x3f01_0000;
     /// A drop keyring: its owner, the lender, may only link into it.

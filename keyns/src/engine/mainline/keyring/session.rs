@@ -70,7 +70,10 @@ impl SessionPlan {
         let what = "give the session keyring to the process";
         key::chown(session, None, Some(self.group)).map_err(Failure::of(what))?;
         match key::chown(session, Some(self.uid), None) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::DQUOT) => Ok(()),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::DQUOT) => {
+                // The daemon acts as uid 0 then, and its owner's rights count instead of its group's.
+                key::set_perm(session, masks::SESSION_OF_ROOT).map_err(Failure::of(what))
+            }
             other => other.map_err(Failure::of(what)),
         }
     }

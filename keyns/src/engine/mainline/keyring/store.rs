@@ -142,8 +142,7 @@ impl Keys {
     pub fn read(&self, key: &KeyRef) -> Result<SecretBytes, KeyError> {
         let _held = self.hold_key(key)?;
         let facts = &key.facts;
-        key::read_secret(facts.serial)
-            .map_err(KeyError::on(facts.serial, "read a key"))
+        key::read_secret(facts.serial).map_err(KeyError::on(facts.serial, "read a key"))
     }
 
     /// Describes a key anew.
