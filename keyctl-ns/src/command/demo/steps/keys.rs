@@ -105,7 +105,15 @@ pub(super) fn grant_refused(step: &Step<'_>, _: &mut Story) -> Result<(), Comman
         "ENOKEY",
         "the container has not got the key",
     );
-    step.say("The control is the next step: the same grant with these rights accepted.");
+    let words = ["grant", "%user:demo:token", "container:demo", "search"];
+    let accepted = ["--accept-implied", "read,inval", "--dry-run"];
+    let dry = step.run(&Line::keyctl(&[&words[..], &accepted].concat()))?;
+    step.control(
+        "accepted",
+        dry.status,
+        0,
+        "with these rights accepted by name it would be given (nothing is changed yet)",
+    );
     Ok(())
 }
 
