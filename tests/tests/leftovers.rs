@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use keyns::engine::mainline::paths::SHARED;
 use keyns_tests::{bin_dir, leftovers};
@@ -52,14 +52,29 @@ fn traces(name: &str) -> Vec<&'static str> {
         .collect()
 }
 
+struct Doomed(Child);
+
+impl Doomed {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        // Whatever the test found: it must not live on.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn what_a_killed_test_left_is_removed() {
-    let mut doomed = Command::new(env!("CARGO_BIN_EXE_doomed"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doomed"));
+    let mut doomed = Doomed(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(doomed.stdout.take().unwrap())
+    BufReader::new(doomed.0.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
     let (name, pid) = line.trim().split_once(' ').unwrap();
@@ -83,8 +98,7 @@ fn what_a_killed_test_left_is_removed() {
         ["directory", "mounts", "routing table", "keys", "cgroups"]
     );
 
-    doomed.kill().unwrap();
-    doomed.wait().unwrap();
+    doomed.kill();
     assert_eq!(traces(name), before);
     assert!(
         runs(pid) && runs(&monitor),
