@@ -116,7 +116,7 @@ fn show(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
     section(out, "Rules")?;
     view::rule_table(&shown.rules).write(
         out,
-        "none: requests go to the containers around it, then to the host",
+        "none: rules of containers around it apply, else its keyring answers or nobody",
     )
 }
 
