@@ -5,7 +5,10 @@
 //! limit is rejected at once with `EAGAIN`.
 //!
 //! The totals are the sum of what every container gets by default and what rules allow beyond that:
-//! whoever raises the limits of one container does not take room away from the others.
+//! whoever raises the limits of one container does not take room away from the others. And since a
+//! few containers can reach the totals together, every container has a small share that is its own:
+//! within it the totals do not count, only bounds above them that dozens of containers would have
+//! to reach.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,12 +20,22 @@ use super::rules::{DEFAULT_PENDING, DEFAULT_RATE, RuleBook, StoredRule};
 
 /// Pending requests of all containers together, before rules raise it.
 pub const TOTAL_PENDING: u32 = 64;
-/// The most that rules may raise it to; 128 of the kernel's 512 workers stay for the host.
-pub const MAX_TOTAL_PENDING: u32 = 384;
+/// The most that rules may raise it to.
+pub const MAX_TOTAL_PENDING: u32 = 320;
+/// The most there are with the shares; 128 of the kernel's 512 workers stay for the host.
+pub const HARD_PENDING: u32 = 384;
+/// Requests of one container that may wait whatever the others do.
+pub const SHARE_PENDING: u32 = 4;
 /// Pending requests of one kernel uid in one container, before rules raise it.
 pub const UID_PENDING: u32 = 8;
 /// Requests per second of all containers together, before rules raise it.
 pub const TOTAL_RATE: u32 = 100;
+/// Requests per second that a container may make whatever the others do.
+pub const SHARE_RATE: u32 = 1;
+/// How many of those at once.
+pub const SHARE_BURST: u32 = 5;
+/// Requests per second that all containers together may make within their shares.
+pub const SHARES_RATE: u32 = 100;
 
 /// Which limit stopped a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +129,10 @@ struct Bucket {
 }
 
 impl Bucket {
+    const fn full(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
     /// Takes one token if there is one; `burst` is the size of the bucket.
     fn take(&mut self, now: Instant, rate: u32, burst: u32) -> bool {
         let interval = Duration::from_secs(1) / rate.max(1);
@@ -137,6 +154,9 @@ pub struct Limits {
     uids: HashMap<(ContainerId, u32), u32>,
     buckets: HashMap<Source, Bucket>,
     everyone: Option<Bucket>,
+    /// The shares of containers that needed them, and the bound of them all.
+    shares: HashMap<ContainerId, Bucket>,
+    all_shares: Option<Bucket>,
     /// What rules allow beyond the defaults; see [`Limits::follow`].
     extra_pending: u32,
     extra_rate: u32,
@@ -163,6 +183,7 @@ impl Limits {
     /// Forgets the pace of a container that is gone.
     pub fn forget(&mut self, container: ContainerId) {
         self.buckets.remove(&Source::Unruled(container));
+        self.shares.remove(&container);
     }
 
     /// Requests pending now.
@@ -185,14 +206,18 @@ impl Limits {
     ) -> Result<Permit, Over> {
         let source = quota.source;
         let count = |n: Option<&u32>| n.copied().unwrap_or(0);
-        if self.total
-            >= TOTAL_PENDING
+        let of_container = count(self.containers.get(&container));
+        let most = if of_container < SHARE_PENDING {
+            HARD_PENDING
+        } else {
+            TOTAL_PENDING
                 .saturating_add(self.extra_pending)
                 .min(MAX_TOTAL_PENDING)
-        {
+        };
+        if self.total >= most {
             return Err(Over::Total);
         }
-        if count(self.containers.get(&container)) >= quota.container_pending {
+        if of_container >= quota.container_pending {
             return Err(Over::Container);
         }
         if count(self.sources.get(&source)) >= quota.rule_pending {
@@ -201,19 +226,15 @@ impl Limits {
         if count(self.uids.get(&(container, uid))) >= quota.uid_pending {
             return Err(Over::Uid);
         }
-        let total_rate = TOTAL_RATE.saturating_add(self.extra_rate);
-        let mut everyone = self.everyone.unwrap_or(Bucket { full_at: now });
-        if !everyone.take(now, total_rate, total_rate.saturating_mul(2)) {
-            return Err(Over::TotalRate);
-        }
-        let bucket = self
-            .buckets
-            .entry(source)
-            .or_insert(Bucket { full_at: now });
+        let former = self.buckets.get(&source).copied();
+        let mut bucket = former.unwrap_or(Bucket::full(now));
         if !bucket.take(now, quota.rate, quota.burst) {
             return Err(Over::Rate);
         }
-        self.everyone = Some(everyone);
+        if !self.take_of_total(container, now) {
+            return Err(Over::TotalRate);
+        }
+        self.buckets.insert(source, bucket);
         self.total += 1;
         *self.sources.entry(source).or_default() += 1;
         *self.containers.entry(container).or_default() += 1;
@@ -223,6 +244,24 @@ impl Limits {
             container,
             uid,
         })
+    }
+
+    /// Takes a token of all containers, or of the container's own share.
+    fn take_of_total(&mut self, container: ContainerId, now: Instant) -> bool {
+        let rate = TOTAL_RATE.saturating_add(self.extra_rate);
+        let everyone = self.everyone.get_or_insert(Bucket::full(now));
+        if everyone.take(now, rate, rate.saturating_mul(2)) {
+            return true;
+        }
+        let former = self.shares.get(&container).copied();
+        let mut share = former.unwrap_or(Bucket::full(now));
+        let all = self.all_shares.get_or_insert(Bucket::full(now));
+        let taken = share.take(now, SHARE_RATE, SHARE_BURST)
+            && all.take(now, SHARES_RATE, SHARES_RATE.saturating_mul(2));
+        if taken {
+            self.shares.insert(container, share);
+        }
+        taken
     }
 
     /// Counts a request as ended.
@@ -309,17 +348,105 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_containers_together_get_64_by_default() {
+    async fn four_containers_that_reach_the_total_leave_every_other_its_share() {
         let mut limits = Limits::default();
         let book = RuleBook::default();
-        let mut total = 0;
-        for id in 0..5 {
+        let mut filled = |id| {
             let id = ContainerId(id);
-            total += fill(&mut limits, quota(&book, id), id, 100).0.len();
+            let (permits, over) = fill(&mut limits, quota(&book, id), id, 100);
+            (permits.len(), over)
+        };
+        for hostile in 0..4 {
+            assert_eq!(filled(hostile).0, 16);
         }
-        assert_eq!(total, 64);
-        let refused = limits.admit(quota(&book, WEB), WEB, 0, Instant::now());
-        assert_eq!(refused.unwrap_err(), Over::Total);
+        for other in 4..84 {
+            // It is not the pace that stops them.
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(filled(other), (4, Over::Total), "{other}");
+        }
+        // 384 is the end even of the shares.
+        assert_eq!(filled(84), (0, Over::Total));
+        assert_eq!(limits.pending(), HARD_PENDING);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_of_any_size_leave_room_for_shares() {
+        let mut book = rules(WEB, 10_000, 256);
+        let spec = RuleSpec::new(
+            "*".into(),
+            Target::Queue("q".into()),
+            None,
+            Some(10_000),
+            None,
+            Some(256),
+        );
+        let rule = book.plan(DB, spec.unwrap()).unwrap();
+        book.place(rule);
+        let mut limits = Limits::default();
+        limits.follow(&book);
+        let mut taken = 0;
+        for id in [WEB, DB] {
+            taken += fill(&mut limits, quota(&book, id), id, 2).0.len();
+        }
+        assert_eq!(taken, 320);
+        let third = ContainerId(3);
+        let (share, _) = fill(&mut limits, quota(&book, third), third, 1);
+        assert_eq!(share.len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn containers_that_use_up_the_total_rate_leave_every_other_a_burst_of_5() {
+        let mut limits = Limits::default();
+        let book = RuleBook::default();
+        let mut burst = |id| {
+            let id = ContainerId(id);
+            let mut admitted = 0;
+            loop {
+                match limits.admit(quota(&book, id), id, 0, Instant::now()) {
+                    Ok(permit) => limits.release(permit),
+                    Err(over) => return (admitted, over),
+                }
+                admitted += 1;
+            }
+        };
+        for hostile in 0..5 {
+            assert_eq!(burst(hostile), (40, Over::Rate));
+        }
+        for other in 5..45 {
+            assert_eq!(burst(other), (5, Over::TotalRate), "{other}");
+        }
+        // The shares have a bound too, so that numbers of containers are no way around the total.
+        assert_eq!(burst(45), (0, Over::TotalRate));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_is_one_request_per_second() {
+        let mut limits = Limits::default();
+        let book = RuleBook::default();
+        let ask = |limits: &mut Limits, id| {
+            let id = ContainerId(id);
+            let admitted = limits.admit(quota(&book, id), id, 0, Instant::now());
+            admitted.map(|permit| limits.release(permit))
+        };
+        for _ in 0..3 {
+            for hostile in 0..20 {
+                while ask(&mut limits, hostile).is_ok() {}
+            }
+            let mut mine = 0;
+            while ask(&mut limits, 77).is_ok() {
+                mine += 1;
+            }
+            assert_eq!(mine, 5);
+            // Long enough for one share to fill, and to be emptied again.
+            for _ in 0..5 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                for hostile in 0..20 {
+                    while ask(&mut limits, hostile).is_ok() {}
+                }
+            }
+        }
+        limits.forget(ContainerId(77));
+        assert!(!limits.shares.contains_key(&ContainerId(77)));
     }
 
     #[tokio::test(start_paused = true)]
