@@ -102,7 +102,8 @@ impl Bytes {
     fn reserve(&mut self, more: usize) {
         let needed = self.0.len().saturating_add(more);
         if needed > self.0.capacity() {
-            let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 2).max(256));
+            // In large steps: whatever is outgrown has to be wiped.
+            let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 4).max(512));
             larger.extend_from_slice(&self.0);
             // Dropping the former buffer wipes it.
             self.0 = Zeroizing::new(larger);
@@ -240,14 +241,15 @@ impl FrameReader {
         self.start = nul + 1;
         self.scanned = self.start;
         if self.start == self.end {
+            let used = std::mem::take(&mut self.end);
             self.begun = None;
             self.start = 0;
             self.scanned = 0;
-            self.end = 0;
             if self.buffer.len() > SMALL {
                 self.buffer = Bytes::default();
             } else {
-                self.buffer.0.as_mut_slice().zeroize();
+                // What lies behind has not been written to, or was wiped before.
+                self.buffer.0.get_mut(..used).unwrap_or_default().zeroize();
             }
         } else {
             self.begun = Some(Instant::now());
@@ -283,6 +285,8 @@ impl FrameReader {
     fn make_room(&mut self) {
         if self.start > 0 {
             self.buffer.0.copy_within(self.start..self.end, 0);
+            let vacated = self.end - self.start..self.end;
+            self.buffer.0.get_mut(vacated).unwrap_or_default().zeroize();
             for (at, _) in &mut self.fds {
                 *at = at.saturating_sub(self.start);
             }

@@ -110,15 +110,24 @@ impl UpcallSocket {
         }
     }
 
+    /// Length of the packet that comes next, 0 when the peer has closed. Most packets are a thousand
+    /// times shorter than the longest, and a buffer costs by the page.
+    fn next_length(&self) -> io::Result<usize> {
+        let flags = libc::MSG_PEEK | libc::MSG_TRUNC;
+        // Safety: no byte is written to a buffer of length 0.
+        let length = unsafe { libc::recv(self.0.as_raw_fd(), ptr::null_mut(), 0, flags) };
+        check(length as libc::c_long).map(|length| length as usize)
+    }
+
     /// Receives one packet of at most `most` bytes; `None` when the peer has closed.
     ///
     /// # Errors
     /// `recvmsg(2)`: `WouldBlock` when there is none; `InvalidData` when the packet was longer.
     pub fn receive(&self, most: usize) -> io::Result<Option<Packet>> {
-        let mut bytes = SecretBytes::zeroed(most);
+        let mut bytes = SecretBytes::zeroed(self.next_length()?.min(most));
         let mut piece = libc::iovec {
             iov_base: bytes.as_mut_slice().as_mut_ptr().cast(),
-            iov_len: most,
+            iov_len: bytes.len(),
         };
         let mut control = Control::default();
         // Safety: all bits zero is a valid `msghdr`.

@@ -408,9 +408,25 @@ impl ToUpcall {
 }
 
 impl Request {
+    /// Bytes that suffice for the encoded message. Not simply the longest one: memory that is wiped
+    /// costs a page fault for every page of it.
+    fn room(&self) -> usize {
+        const NUMBERS: usize = 192;
+        let texts = [
+            self.cgroup.len(),
+            self.type_name.len(),
+            self.description.len(),
+            self.callout.len(),
+            self.comm.len(),
+            self.exe.len(),
+        ];
+        let levels = self.pid_ns.len() + self.user_ns.len();
+        (NUMBERS + 8 * levels + texts.iter().sum::<usize>()).min(MAX_MESSAGE)
+    }
+
     fn encode(&self) -> Result<SecretBytes, WireError> {
         // One allocation: callout information must not be left behind by a buffer that grew.
-        let mut out = Writer::with_room(REQUEST, MAX_MESSAGE);
+        let mut out = Writer::with_room(REQUEST, self.room());
         out.i32(self.target.raw());
         out.i32(self.auth.raw());
         out.u32(self.fsuid);

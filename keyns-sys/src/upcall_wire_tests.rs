@@ -225,6 +225,25 @@ fn the_longest_request_fits_a_message() {
 }
 
 #[test]
+fn a_request_is_encoded_without_growing_its_buffer() {
+    let mut empty = example();
+    empty.callout = SecretBytes::default();
+    for text in [
+        &mut empty.description,
+        &mut empty.type_name,
+        &mut empty.cgroup,
+    ] {
+        text.clear();
+    }
+    empty.pid_ns.clear();
+    for request in [example(), empty] {
+        let room = request.room();
+        let bytes = ToDaemon::Request(Box::new(request)).encode().unwrap();
+        assert!(bytes.len() <= room, "{} in {room}", bytes.len());
+    }
+}
+
+#[test]
 fn a_rejection_is_one_the_kernel_takes() {
     for errno in [i32::MIN, -1, 0, 512, 513, 514, 516, 4095, i32::MAX] {
         assert_eq!(Rejection::new(errno, 5), None, "{errno}");

@@ -74,7 +74,7 @@ fn decide(
         start_time: stat.start_time,
         fd: handle.kind(),
         doubts: Doubts {
-            not_waiting: !facts::is_waiting(&handle.thread)?,
+            not_waiting: !stat.is_waiting() && !facts::comes_to_wait(&handle.thread)?,
             other_ids: ids != (invocation.fsuid, invocation.fsgid),
         },
         uids: credentials.uids,

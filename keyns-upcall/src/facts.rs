@@ -37,6 +37,11 @@ impl Stat {
         })
     }
 
+    /// Seen in state `D`, where a direct requester is all the time we run.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.state == b'D'
+    }
+
     /// A thread of the kernel (`PF_KTHREAD`): reconnects and writeback of the host's file systems.
     pub(crate) const fn is_kernel_thread(&self) -> bool {
         self.flags & 0x0020_0000 != 0
@@ -96,12 +101,12 @@ pub(crate) fn executable(thread: &ThreadDir) -> Vec<u8> {
     thread.read_link(c"exe").unwrap_or_default()
 }
 
-/// Whether the thread is seen in state `D`, where a direct requester is all the time we run.
+/// Whether the thread is [waiting](Stat::is_waiting).
 ///
 /// It may be preempted on its way there, so it gets 20 ms.
-pub(crate) fn is_waiting(thread: &ThreadDir) -> Result<bool, Undecidable> {
+pub(crate) fn comes_to_wait(thread: &ThreadDir) -> Result<bool, Undecidable> {
     for _ in 0..20 {
-        if Stat::of(thread)?.state == b'D' {
+        if Stat::of(thread)?.is_waiting() {
             return Ok(true);
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -284,24 +284,22 @@ impl UpcallPeer {
     }
 
     async fn receive(&self, most: usize) -> Result<(ToDaemon, Option<OwnedFd>), LinkError> {
-        let mut buffer = SecretBytes::zeroed(most);
-        let receive = || match receive_packet(self.socket.as_fd(), buffer.as_mut_slice()) {
+        let receive = || match receive_packet(self.socket.as_fd(), most) {
             // Told once when the program ended with something unread; its last words follow.
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
-                receive_packet(self.socket.as_fd(), buffer.as_mut_slice())
+                receive_packet(self.socket.as_fd(), most)
             }
             other => other,
         };
         // `async_io` calls the closure again only when it said that there is nothing yet.
-        let (length, fd) = self
+        let (packet, fd) = self
             .socket
             .async_io(Interest::READABLE, receive)
             .await
             .map_err(gone)?;
-        if length == 0 {
+        if packet.is_empty() {
             return Err(LinkError::Gone);
         }
-        let packet = buffer.truncated(length);
         Ok((ToDaemon::decode(packet.as_slice())?, fd))
     }
 
@@ -333,13 +331,18 @@ fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>)
     Ok(())
 }
 
+/// One packet of at most `most` bytes; empty when the peer has closed.
 fn receive_packet(
     socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-) -> io::Result<(usize, Option<OwnedFd>)> {
+    most: usize,
+) -> io::Result<(SecretBytes, Option<OwnedFd>)> {
+    // Its length first: room for the longest, wiped each time, would cost more than all the rest.
+    let peek = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let (_, length) = rustix::net::recv(socket, &mut [0; 0][..], peek)?;
+    let mut packet = SecretBytes::zeroed(length.min(most));
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut pieces = [IoSliceMut::new(buffer)];
+    let mut pieces = [IoSliceMut::new(packet.as_mut_slice())];
     let got = rustix::net::recvmsg(socket, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let fd = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
@@ -348,7 +351,7 @@ fn receive_packet(
     if got.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok((got.bytes, fd))
+    Ok((packet.truncated(got.bytes), fd))
 }
 
 /// A memfd that nobody can change any more.
