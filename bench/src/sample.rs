@@ -23,6 +23,11 @@ impl Sample {
         self.0.len()
     }
 
+    /// What it takes when nothing else disturbs, for machines that do more than this.
+    pub(crate) fn undisturbed(&self) -> Duration {
+        self.at(5)
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.at(50)
     }

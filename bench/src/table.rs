@@ -12,6 +12,7 @@ use crate::sample::Sample;
 pub(crate) struct Row {
     what: String,
     n: usize,
+    p5_us: Option<f64>,
     median_us: Option<f64>,
     p95_us: Option<f64>,
     /// The result, as it is compared with the goal.
@@ -26,6 +27,7 @@ impl Row {
         Self {
             what: what.into(),
             n: sample.count(),
+            p5_us: Some(micros(sample.undisturbed())),
             median_us: Some(micros(sample.median())),
             p95_us: Some(micros(sample.p95())),
             result: String::new(),
@@ -86,6 +88,7 @@ impl Row {
         Self {
             what: what.into(),
             n: 1,
+            p5_us: None,
             median_us: None,
             p95_us: None,
             result: format!("{count} {unit}"),
@@ -123,7 +126,7 @@ pub(crate) struct Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads = ["what", "n", "median", "p95", "result", "goal", ""].map(str::to_owned);
+        let heads = ["what", "n", "p5", "median", "p95", "result", "goal", ""].map(str::to_owned);
         let time = |micros: Option<f64>| {
             micros.map_or_else(String::new, |m| shown(Duration::from_secs_f64(m / 1e6)))
         };
@@ -133,6 +136,7 @@ impl fmt::Display for Table {
             [
                 row.what.clone(),
                 row.n.to_string(),
+                time(row.p5_us),
                 time(row.median_us),
                 time(row.p95_us),
                 row.result.clone(),
@@ -140,7 +144,7 @@ impl fmt::Display for Table {
                 met.to_owned(),
             ]
         }));
-        let mut widths = [0; 7];
+        let mut widths = [0; 8];
         for line in &lines {
             for (width, cell) in widths.iter_mut().zip(line) {
                 *width = cell.chars().count().max(*width);
@@ -149,7 +153,7 @@ impl fmt::Display for Table {
         for line in lines {
             let mut text = String::new();
             for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
-                if column == 0 || column == 6 {
+                if column == 0 || column == 7 {
                     write!(text, "{cell:<width$}  ")?;
                 } else {
                     write!(text, "{cell:>width$}  ")?;
@@ -206,7 +210,7 @@ mod tests {
         assert_eq!(
             words,
             [
-                "upcall", "1", "450", "µs", "450", "µs", "0.45×", "≤", "0.60×", "met"
+                "upcall", "1", "450", "µs", "450", "µs", "450", "µs", "0.45×", "≤", "0.60×", "met"
             ]
         );
     }

@@ -30,6 +30,10 @@ const FOREIGN: [(u32, Option<f64>); 4] = [
 /// Any request that is not answered.
 pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
     let world = World::start()?;
+    compare(plan, stock, &world).map_err(|failure| world.explain(&failure))
+}
+
+fn compare(plan: &Plan, stock: &Stock, world: &World) -> Result<Vec<Row>, Failure> {
     world.create("web")?;
     world.intercept("web")?;
     let _agent = Agent::start(&world.socket())?;
@@ -43,9 +47,13 @@ pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
         denizen.ask(BATCH)?;
         for _ in 0..plan.pairs.div_ceil(BATCH) {
             let direct = stock.without_keyns()?;
-            without.extend(denizen.ask(BATCH)?);
+            without.extend(
+                denizen
+                    .ask(BATCH)
+                    .map_err(|e| format!("stock program: {e}"))?,
+            );
             drop(direct);
-            with.extend(denizen.ask(BATCH)?);
+            with.extend(denizen.ask(BATCH).map_err(|e| format!("keyns: {e}"))?);
         }
         let (with, without) = (Sample::new(with)?, Sample::new(without)?);
         rows.push(Row::reference(

@@ -105,6 +105,11 @@ impl World {
         Path::new("/run/keyns").join(&self.instance).join("keynsd")
     }
 
+    /// A failure with what the daemon says about it.
+    pub(crate) fn explain(&self, failure: &Failure) -> Failure {
+        format!("{failure}\nthe daemon's log:\n{}", self.log()).into()
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
