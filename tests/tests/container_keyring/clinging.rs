@@ -174,11 +174,61 @@ fn a_denizen_that_became_the_owner_cannot_keep_its_container_from_being_destroye
             // Again, so that it is destroyed as it is.
             let ck = engine.keys(move |keys| keys.keyrings(id)).container;
             puppet.ok(&format!("setperm {ck} 0x08000000"));
+        } else {
+            // Thrown out, so linked anew.
+            assert_eq!(puppet.ok(&format!("list {ck}")), copy.to_string());
+            puppet.ok("fsuid 0");
+            let foreign = puppet.number("add user another x @s");
+            puppet.ok(&format!("fsuid {}", keyrings.owner));
+            puppet.ok(&format!("link {foreign} {ck}"));
+            puppet.ok(&format!("setperm {foreign} 0x20000000"));
         }
         engine.keys(move |keys| keys.destroy_container(id));
         assert!(keyns_sys::key::read(copy).is_err());
         assert!(engine.keys(|keys| Ok(keys.containers())).is_empty());
     }
+}
+
+/// Below what the worker or a new process links, the kernel looks for cycles, in all ways down.
+#[test]
+fn keyrings_in_the_container_keyring_are_in_nobodys_way() {
+    let mut engine = Engine::start();
+    let (id, keyrings) = engine.container(0, None);
+    let source = engine.add(id, "k", "secret");
+    let copy = engine.project(&source, id, Bits::SEARCH);
+    let mut puppet = Puppet::start();
+    puppet.enter(&engine, id, 0);
+    puppet.ok(&format!("fsuid {}", keyrings.owner));
+    let mut numbers = 0..;
+    // A chain longer than the kernel follows.
+    let mut drop_in = |engine: &Engine| {
+        let ck = engine.keys(move |keys| keys.keyrings(id)).container;
+        let mut above = ck;
+        for n in numbers.by_ref().take(10) {
+            let next = puppet.number(&format!("add keyring chain-{n} - @s"));
+            puppet.ok(&format!("link {next} {above}"));
+            above = next;
+        }
+        puppet.refused(&format!("link {ck} @s"), ELOOP);
+        ck
+    };
+    drop_in(&engine);
+    engine.restart();
+    drop_in(&engine);
+    // A new process gets the container keyring, and so does one whose keyring has to be rebuilt.
+    Puppet::start().enter(&engine, id, 0);
+    let ck = drop_in(&engine);
+    keyns_sys::cred::set_fsuid(keyrings.owner).unwrap();
+    let invalidated = keyns_sys::key::invalidate(KeySerial::new(ck));
+    keyns_sys::cred::set_fsuid(0).unwrap();
+    invalidated.unwrap();
+    let tended = engine.tend(&source, vec![(plan(id, Bits::SEARCH), copy)]);
+    assert!(
+        matches!(tended.copies[..], [CopyState::Renewed(_)]),
+        "{tended:?}"
+    );
+    drop_in(&engine);
+    engine.keys(move |keys| keys.destroy_container(id));
 }
 
 /// What is in no container keyring any more is not kept either.

@@ -22,6 +22,7 @@ use keyns_sys::secret::SecretBytes;
 pub(crate) const EACCES: i32 = 13;
 pub(crate) const EPERM: i32 = 1;
 pub(crate) const ENOKEY: i32 = 126;
+pub(crate) const ELOOP: i32 = 40;
 pub(crate) const EDQUOT: i32 = 122;
 pub(crate) const EKEYREVOKED: i32 = 128;
 

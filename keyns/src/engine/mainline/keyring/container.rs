@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::error::{KeyError, death};
 use super::facts::KeyFacts;
 use super::ledger::Ledger;
-use super::possession::{ActingAs, Grasp};
+use super::possession::ActingAs;
 use super::registry::{Keys, acting_as, children, hold};
 use super::session::Sessions;
 use super::{RESERVED_BASE, masks};
@@ -44,7 +44,8 @@ pub fn owner_for(id: ContainerId, ids: Option<IdRange>) -> u32 {
     }
 }
 
-/// A kernel id that belongs to no process and to this container alone.
+/// A kernel id that is given to no process, and to this container alone. A process with `CAP_SETUID`
+/// or `CAP_SETGID` in the host's user namespace can still take it.
 pub(super) fn reserved(id: ContainerId) -> u32 {
     // Numbers are never reused, and 2³⁰ of them are never alive at once.
     RESERVED_BASE + (id.0 % 0x4000_0000) as u32
@@ -64,7 +65,7 @@ impl Keys {
             return Err(KeyError::Exists);
         }
         let name = format!("container:{id}:{owner}");
-        let root = self.create(&name, self.registry, 0, masks::SLOT)?;
+        let root = self.create(&name, self.registry, 0, masks::CLOSED)?;
         let made = self.fill(id, root, owner);
         if made.is_err() {
             key::unlink(root, self.registry)
@@ -77,11 +78,9 @@ impl Keys {
     }
 
     fn fill(&mut self, id: ContainerId, root: KeySerial, owner: u32) -> Result<Ring, KeyError> {
-        let held = hold(0, &[root])?;
         let store = self.create("store", root, 0, masks::SLOT)?;
         let container = self.create(CONTAINER_KEYRING, root, owner, masks::CONTAINER)?;
         let copies = self.create("copies", root, 0, masks::CLOSED)?;
-        drop(held);
         let sessions = self.create(&format!("sessions:{id}"), self.registry, 0, masks::CLOSED)?;
         let sessions = Sessions::new(sessions);
         Ok(Ring {
@@ -152,7 +151,7 @@ impl Keys {
             unless_foreign(key::invalidate(ring.container)).map_err(KeyError::of(what))?;
         }
         drop(acting);
-        let held = hold(0, &[ring.root])?;
+        let held = hold(0, &[ring.store])?;
         for stored in key::read_keyring(ring.store).map_err(KeyError::of(what))? {
             unless_foreign(key::invalidate(stored)).map_err(KeyError::of(what))?;
         }
@@ -195,8 +194,8 @@ impl Keys {
     }
 
     /// Rebuilds the container keyring if a denizen invalidated it, and links the new one into every
-    /// session it was given to. Copies that are not in the container keyring any more are ended: a
-    /// denizen may hold them. They have to be made again.
+    /// session it was given to. Copies that are not in the container keyring any more are ended, since
+    /// a denizen may hold them, and have to be made again; what else is in it is thrown out.
     ///
     /// # Errors
     /// [`KeyError::NoContainer`]; the kernel's.
@@ -209,7 +208,7 @@ impl Keys {
             drop(acting);
             match links {
                 Ok(links) => {
-                    ring.ledger.end_missing(owner, old, links)?;
+                    ring.ledger.compare(owner, old, links)?;
                     return Ok(false);
                 }
                 Err(error) if is_lost(&error) => {}
@@ -217,9 +216,7 @@ impl Keys {
             }
         }
         ring.ledger.end_all(owner, old)?;
-        let held = hold(0, &[root])?;
         let new = self.create(CONTAINER_KEYRING, root, owner, masks::CONTAINER)?;
-        drop(held);
         let Some(ring) = self.rings.get_mut(&id) else {
             return Ok(true);
         };
@@ -241,17 +238,17 @@ impl Ring {
 }
 
 fn learn(root: KeySerial, sessions: KeySerial, owner: u32) -> io::Result<Option<Ring>> {
-    let grasp = Grasp::of(&[root])?;
+    let below = key::read_keyring(root)?;
     let named = |name: &str| {
-        let mut found = children(root)?.into_iter();
-        io::Result::Ok(found.find(|f| f.description.as_bytes() == name.as_bytes()))
+        let mut found = below.iter().filter_map(|serial| KeyFacts::of(*serial).ok());
+        found.find(|facts| facts.description.as_bytes() == name.as_bytes())
     };
-    let (Some(store), Some(ledger)) = (named("store")?, named("copies")?) else {
+    let (Some(store), Some(ledger)) = (named("store"), named("copies")) else {
         return Ok(None);
     };
     // Only its owner may view the container keyring.
     let acting = ActingAs::owner(owner)?;
-    let container = named(CONTAINER_KEYRING)?.filter(|facts| facts.uid == owner);
+    let container = named(CONTAINER_KEYRING).filter(|facts| facts.uid == owner);
     let (container, links) = match container {
         Some(facts) => match key::read_keyring(facts.serial) {
             Ok(links) => (facts.serial, links),
@@ -260,7 +257,7 @@ fn learn(root: KeySerial, sessions: KeySerial, owner: u32) -> io::Result<Option<
         },
         None => (KeySerial::NONE, Vec::new()),
     };
-    drop((acting, grasp));
+    drop(acting);
     let ledger = Ledger::learn(ledger.serial, owner, &links)?;
     let sessions = Sessions::learn(sessions)?;
     Ok(Some(Ring {

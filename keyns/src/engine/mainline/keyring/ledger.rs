@@ -68,7 +68,7 @@ impl Ledger {
         for serial in entered.iter().chain(container) {
             // What is not ours was linked there by a denizen that became the owner.
             match KeyFacts::of(*serial) {
-                Ok(facts) if facts.uid == owner => {
+                Ok(facts) if facts.uid == owner && !facts.is_keyring() => {
                     ledger.copies.insert(*serial, Entry::of(&facts));
                 }
                 _ => {}
@@ -115,8 +115,10 @@ impl Ledger {
             .try_for_each(|serial| self.end(owner, container, serial).map(drop))
     }
 
-    /// Invalidates the copies that are not in the container keyring any more.
-    pub(super) fn end_missing(
+    /// Compares with what is in the container keyring: invalidates the copies that are not there any
+    /// more, and throws out what a denizen that became the owner linked there. A tree of keyrings
+    /// would keep new processes from linking the container keyring (`keyring_detect_cycle`).
+    pub(super) fn compare(
         &mut self,
         owner: u32,
         container: KeySerial,
@@ -125,9 +127,15 @@ impl Ledger {
         let links: BTreeSet<KeySerial> = links.into_iter().collect();
         let missing = self.copies.keys().filter(|serial| !links.contains(serial));
         let missing: Vec<KeySerial> = missing.copied().collect();
-        missing
-            .into_iter()
-            .try_for_each(|serial| self.end(owner, container, serial).map(drop))
+        for serial in missing {
+            self.end(owner, container, serial)?;
+        }
+        let foreign = links.iter().filter(|s| !self.copies.contains_key(s));
+        for serial in foreign {
+            let _acting = acting_as(owner)?;
+            unless_gone(key::unlink(*serial, container))?;
+        }
+        Ok(())
     }
 
     /// Invalidates a copy and forgets it. Returns false if there is no such copy or it died before.

@@ -160,14 +160,14 @@ impl Keys {
             if !same || linked != [serial] {
                 return Err(refuse("it became another key meanwhile"));
             }
+            let end = ends(&BTreeSet::from([serial]))?(serial);
             key::clear(drop_keyring).map_err(KeyError::of("empty a drop keyring"))?;
-            Ok(after)
+            Ok(LentKey { facts: after, end })
         })();
         match linked {
-            Ok(facts) => {
+            Ok(lent) => {
                 self.slots.insert(serial, slot);
-                let end = ends(&BTreeSet::from([serial]))?(serial);
-                Ok(LentKey { facts, end })
+                Ok(lent)
             }
             Err(error) => {
                 key::unlink(slot, self.lent).map_err(KeyError::of(what))?;

@@ -7,7 +7,7 @@
 //! ```text
 //! _uid.N                      the service uid's keyring; pinned by the initial user namespace
 //! └ keyns:INSTANCE            registry                                        closed
-//!   ├ container:ID:OWNER
+//!   ├ container:ID:OWNER                                                      closed
 //!   │ ├ _container            the container keyring, which denizens possess
 //!   │ │ └ copies of granted keys
 //!   │ ├ copies                the same copies, until they are ended              closed
@@ -70,7 +70,7 @@ pub mod masks {
     pub const SLOT: u32 = 0x3f13_0000;
     /// A slot into which a starting process of uid 0 links its session keyring.
     pub const SESSION_SLOT: u32 = 0x3f17_0000;
-    /// A session keyring: as the kernel makes it, and its group, the daemon alone, may view and write.
+    /// A session keyring: as the kernel makes it, and its group, by which the daemon comes, may view and write.
     pub const SESSION: u32 = 0x3f03_0500;
     /// Same where uid 0 has to stay the owner.
     pub const SESSION_OF_ROOT: u32 = 0x3f07_0500;
