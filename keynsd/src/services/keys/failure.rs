@@ -22,7 +22,9 @@ pub(super) fn key_error(what: impl Into<String>, error: &KeyError) -> Error {
         KeyError::Quota { .. } => refused(ErrorKind::QuotaExceeded)
             .cause(error.to_string())
             .hint("raise kernel.keys.maxkeys or maxbytes, or remove keys of that uid"),
-        KeyError::Expired => refused(ErrorKind::InvalidArgument).cause(error.to_string()),
+        KeyError::Expired => refused(ErrorKind::InvalidArgument)
+            .cause(error.to_string())
+            .hint("if its owner has prolonged the key, try again in half a minute"),
         KeyError::Engine(error) => engine_error(what, error),
     }
 }
