@@ -343,11 +343,8 @@ fn undo(root: &Root) -> Result<bool> {
     }
     remove_file(&program.with_file_name(NEW))?;
     mounts::unbind(&copy, COPY)?;
-    let name = program
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or("request-key");
-    mounts::unbind(&original, name)?;
+    // Nobody else has business there; where a mount covered the program, it shows another name.
+    mounts::unbind_all(&original)?;
     for file in [&original, &root.run(".keyns-upcall.new"), &copy] {
         remove_file(file)?;
     }

@@ -100,6 +100,15 @@ pub(super) fn bind_executable(program: &Path) -> Result<()> {
     mount_remount(program, flags, "").map_err(failed("remount", program))
 }
 
+/// Takes away every mount on `point`.
+pub(super) fn unbind_all(point: &Path) -> Result<()> {
+    while !mounts_on(point)?.is_empty() {
+        // Detached: a request may be running the program just now.
+        unmount(point, UnmountFlags::DETACH).map_err(failed("unmount", point))?;
+    }
+    Ok(())
+}
+
 /// Takes away the mounts on `point` that show a file called `name`, and no others.
 ///
 /// # Errors
