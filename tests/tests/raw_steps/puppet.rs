@@ -148,6 +148,7 @@ fn name(number: &str) -> String {
         "111" => "ECONNREFUSED",
         "116" => "ESTALE",
         "126" => "ENOKEY",
+        "128" => "EKEYREVOKED",
         other => other,
     }
     .to_owned()

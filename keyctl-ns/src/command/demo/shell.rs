@@ -16,6 +16,9 @@ use crate::error::{CommandError, ErrorKind};
 /// How long a command may take that waits for nothing in particular.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a command that was killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether something has happened.
 pub const EVERY: Duration = Duration::from_millis(5);
 
@@ -259,11 +262,15 @@ impl Running {
         &self.line
     }
 
-    /// Kills it, with what it started in its own process group left alone.
+    /// Kills it. A process that waits for a key cannot be killed before its request has ended, and
+    /// is not waited for longer than it is worth.
     pub fn kill(&mut self) {
         // Fails only if it has ended.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let begin = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begin.elapsed() < KILLED {
+            sleep(EVERY);
+        }
     }
 
     /// Asks it to end, as Ctrl-C does.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use keyns_interfaces::containers::GetKeyring;
 
 use super::super::kernel::{self, read_payload};
-use super::super::shell::{Line, Ran};
+use super::super::shell::{Line, PATIENCE, Ran};
 use super::super::step::{Step, yes};
 use super::super::story::{CONTAINER, PRIVATE, STORED, Story, TOKEN, search_inside};
 use crate::error::CommandError;
@@ -246,7 +246,13 @@ pub(super) fn ungrant(step: &Step<'_>, story: &mut Story) -> Result<(), CommandE
         "%user:demo:token",
         "container:demo",
     ]))?;
-    let inside = search_inside(step, CONTAINER, TOKEN)?;
+    let mut inside = search_inside(step, CONTAINER, TOKEN)?;
+    let begin = Instant::now();
+    // keyring_search_iterator(): the link of an invalidated key stays until it is collected.
+    while inside.word() == "EKEYREVOKED" && begin.elapsed() < PATIENCE {
+        step.say("The kernel has not collected the copy yet; once more:");
+        inside = search_inside(step, CONTAINER, TOKEN)?;
+    }
     step.check("inside", inside.word(), "ENOKEY", "now it does not");
     let ran = step.run(&Line::probe(&["read", &story.copy.to_string()]))?;
     step.check(
