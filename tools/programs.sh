@@ -2,24 +2,23 @@
 # Builds all programs into one directory.
 #
 #   tools/programs.sh DIRECTORY
+#
+# All are static: the helpers go into containers and must load nothing there, and one kind of build
+# for all compiles every crate once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1
-release=${CARGO_TARGET_DIR:-target}/release
+host=$(rustc -vV | sed -n 's/^host: //p')
+programs=(keynsd keyctl-ns keyns-stage keyns-monitor keyns-shelter keyns-probe)
 
-cargo build --release --locked -p keynsd --bin keynsd -p keyctl-ns --bin keyctl-ns
-
-# These go into containers: static, so that they load nothing there, and start sooner.
-static=(keynsd:keyns-stage keynsd:keyns-monitor keynsd:keyns-shelter keyns-probe:keyns-probe)
-for program in "${static[@]}"; do
-    cargo rustc --release --locked -p "${program%:*}" --bin "${program#*:}" -- \
-        -C target-feature=+crt-static
-done
+# With --target, so that the flag is not for procedural macros too, which cannot be static.
+RUSTFLAGS="${RUSTFLAGS-} -C target-feature=+crt-static" cargo build --release --locked \
+    --target "$host" -p keynsd -p keyctl-ns -p keyns-probe "${programs[@]/#/--bin=}"
 
 mkdir -p "$out"
-for program in keynsd keyctl-ns "${static[@]#*:}"; do
+for program in "${programs[@]}"; do
     # By rename, so that a program that is running stays what it is.
-    cp "$release/$program" "$out/.$program.new"
+    cp "${CARGO_TARGET_DIR:-target}/$host/release/$program" "$out/.$program.new"
     mv "$out/.$program.new" "$out/$program"
 done
 keyns-upcall/build.sh "$out"
