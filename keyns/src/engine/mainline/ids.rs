@@ -58,13 +58,25 @@ impl IdPool {
     /// `ENOSPC` when the pool is used up.
     pub fn take(&self, owner: &str) -> io::Result<IdRange> {
         let _lock = self.lock()?;
-        let users = fs::read_to_string("/proc/key-users")?;
-        let in_use: Vec<u32> = key_users::lines(&users).map(|user| user.uid).collect();
-        for index in 0..POOL_RANGES {
-            let base = POOL_BASE + index * RANGE;
-            if in_use.iter().any(|id| (base..base + RANGE).contains(id)) {
-                continue;
+        // Listed first: with a thousand containers, to try one after the other takes longer than all
+        // the rest of creating one.
+        let mut free = vec![true; POOL_RANGES as usize];
+        let mut take = |id: u32| {
+            let index = id.checked_sub(POOL_BASE).map(|offset| offset / RANGE);
+            if let Some(range) = index.and_then(|index| free.get_mut(index as usize)) {
+                *range = false;
             }
+        };
+        let users = fs::read_to_string("/proc/key-users")?;
+        key_users::lines(&users).for_each(|user| take(user.uid));
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            if let Some(base) = name.to_str().and_then(|name| name.parse().ok()) {
+                take(base);
+            }
+        }
+        for (index, _) in (0..POOL_RANGES).zip(&free).filter(|(_, free)| **free) {
+            let base = POOL_BASE + index * RANGE;
             let path = self.directory.join(base.to_string());
             match OpenOptions::new()
                 .write(true)
