@@ -2,13 +2,17 @@
 
 use std::ffi::CString;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyns_sys::{KeySerial, key};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::Failure;
 
+/// Milliseconds; longer than any request may wait for an answer.
+const PATIENCE: u16 = 65_000;
 /// Descriptions of all keys asked for; the rule of the stock program names it too.
 pub(crate) const PREFIX: &str = "keyns-bench:";
 
@@ -95,6 +99,7 @@ impl Denizen {
         self.next += count;
         let mut times = Vec::new();
         for _ in 0..count {
+            self.wait_for_line()?;
             let mut line = String::new();
             if self.from.read_line(&mut line)? == 0 {
                 return Err("the asking process has ended".into());
@@ -107,6 +112,18 @@ impl Denizen {
         }
         Ok(times)
     }
+
+    /// A requester cannot be interrupted, so one whose kernel starts no program waits for ever.
+    fn wait_for_line(&self) -> Result<(), Failure> {
+        if !self.from.buffer().is_empty() {
+            return Ok(());
+        }
+        let mut fds = [PollFd::new(self.from.get_ref().as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PATIENCE)? == 0 {
+            return Err("a request was not answered within 65 s".into());
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Denizen {
@@ -114,7 +131,7 @@ impl Drop for Denizen {
         if let Some(child) = &mut self.child {
             // It waits for a line that does not come; all its keys go with it.
             let _ = child.kill();
-            let _ = child.wait();
+            let _ = child.try_wait();
         }
     }
 }
