@@ -9,7 +9,7 @@ use keyns_interfaces::upcalls::{
 use keyns_interfaces::{ByteText, Empty, ErrorKind, Payload};
 
 use crate::world::{World, kind, queue, reject, rule};
-use crate::{EACCES, EKEYREJECTED, ENOKEY};
+use crate::{EACCES, EDQUOT, EKEYREJECTED, ENOKEY};
 
 #[test]
 fn a_request_is_answered_by_hand_with_its_true_requester_shown() {
@@ -324,4 +324,23 @@ fn a_denizen_that_lost_its_keyring_gets_copies_and_its_session_is_left_alone() {
     world.call(&GrantTo { key, ..grant }).unwrap();
     assert_eq!(web.do_("find user second"), Err(ENOKEY));
     assert_eq!(web.do_("value user second x"), Ok("treasure".into()));
+}
+
+#[test]
+fn a_payload_beyond_the_requesters_quota_ends_the_request_with_edquot() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", queue("desk"));
+    web.tell("value user a x");
+    let id = world.pending().id;
+    // Whoever is not root has 20,000 bytes; the type would take 32,767.
+    let refused = world.answer(id, &"x".repeat(30_000)).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::QuotaExceeded);
+    assert_eq!(refused.errno, Some(EDQUOT));
+    assert_eq!(web.hear(), Err(EDQUOT));
+    let ended = world.call(&Query { id }).unwrap().upcall;
+    assert_eq!(
+        (ended.state.as_str(), ended.outcome),
+        ("rejected", Some(EDQUOT))
+    );
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use keyns_interfaces::containers;
-use keyns_interfaces::upcalls::{Answer, Subscribe, Target, UpcallInfo};
 use keyns_interfaces::Client;
+use keyns_interfaces::containers::{self, Namespace};
+use keyns_interfaces::upcalls::{Answer, Subscribe, Target, UpcallInfo};
 use keyns_sys::{KeySerial, key};
 use keyns_tests::unique;
 
 use crate::world::{World, queue, reject};
-use crate::{EACCES, EDEADLK, EPERM};
+use crate::{EACCES, EDEADLK, ENODEV, EPERM};
 
 #[test]
 fn no_other_process_answers_with_an_agents_token() {
@@ -45,6 +45,32 @@ fn a_name_that_only_the_kernel_gives_is_refused_and_never_shown_to_agents() {
     assert_eq!(web.do_("ask user .dns:example.org x"), Err(EPERM));
     assert_eq!(agent.next_within(Duration::from_millis(200)), None);
     assert_eq!(world.list().history[0].outcome, Some(EPERM));
+}
+
+#[test]
+fn dns_answers_are_given_only_to_networks_of_their_own() {
+    let own_ring = KeySerial::PROCESS;
+    match key::add_key(c"dns_resolver", c"a:probe", b"192.0.2.1\0", own_ring) {
+        Ok(probe) => key::invalidate(probe).unwrap(),
+        Err(e) => {
+            assert_eq!(e.raw_os_error(), Some(ENODEV), "{e}");
+            println!("not tested: this kernel has no DNS resolver");
+            return;
+        }
+    }
+    let world = World::start();
+    // The answer would be in the host's network namespace, for all who resolve names there.
+    let mut shared = world.container("shared");
+    world.intercept("shared", "dns_resolver", queue("desk"));
+    assert_eq!(shared.do_("ask dns_resolver a:example.org x"), Err(EPERM));
+    assert_eq!(world.list().history[0].outcome, Some(EPERM));
+    let mut own = world.container_with("own", &[Namespace::Net]);
+    world.intercept("own", "dns_resolver", queue("desk"));
+    own.tell("value dns_resolver a:example.org x");
+    let request = world.pending();
+    assert_eq!(request.type_, "dns_resolver");
+    world.answer(request.id, "192.0.2.1\0").unwrap();
+    assert_eq!(own.hear(), Ok("192.0.2.1".into()));
 }
 
 #[test]

@@ -119,6 +119,32 @@ fn a_killed_container_leaves_no_process_although_a_request_waits() {
 }
 
 #[test]
+fn an_agent_that_does_not_answer_loses_its_request_to_the_next_one() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let patient = Intercept {
+        deadline_ms: Some(20_000),
+        ..rule("web", "user", Target::Agent(String::new()))
+    };
+    world.call(&patient).unwrap();
+    let mut silent = world.agent("silent", &[]);
+    let mut next = world.agent("next", &[]);
+    let begun = Instant::now();
+    web.tell("value user a x");
+    let id = silent.next().id;
+    assert_eq!(next.next().id, id);
+    let took = begun.elapsed();
+    assert!(
+        took > Duration::from_millis(7900) && took < Duration::from_secs(12),
+        "{took:?}"
+    );
+    // Too late: what it says now counts no more.
+    assert!(silent.complete(id, "late").is_err());
+    next.complete(id, "in time").unwrap();
+    assert_eq!(web.hear(), Ok("in time".into()));
+}
+
+#[test]
 fn a_request_nobody_answers_ends_at_its_deadline() {
     let world = World::start();
     let mut web = world.container("web");

@@ -15,7 +15,9 @@ mod world;
 
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
+const ENODEV: i32 = 19;
 const EDEADLK: i32 = 35;
+const EDQUOT: i32 = 122;
 const ETIMEDOUT: i32 = 110;
 const ENOKEY: i32 = 126;
 const EKEYREJECTED: i32 = 129;

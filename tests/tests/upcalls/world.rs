@@ -117,7 +117,13 @@ impl World {
 
     /// Creates a container with namespaces that isolate its keys, and starts a denizen in it.
     pub(crate) fn container(&self, name: &str) -> Denizen {
-        let namespaces = vec![Namespace::User, Namespace::Pid, Namespace::Mount];
+        self.container_with(name, &[])
+    }
+
+    /// Same with more namespaces of its own.
+    pub(crate) fn container_with(&self, name: &str, more: &[Namespace]) -> Denizen {
+        let mut namespaces = vec![Namespace::User, Namespace::Pid, Namespace::Mount];
+        namespaces.extend_from_slice(more);
         let create = Create {
             name: name.into(),
             namespaces,

@@ -12,10 +12,11 @@
     reason = "everything here is a test, also what is not within a test function"
 )]
 
-#[path = "upcall_program/daemon.rs"]
 mod daemon;
-#[path = "upcall_program/denizen.rs"]
 mod denizen;
+mod original;
+mod places;
+mod program;
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
@@ -26,9 +27,9 @@ use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use daemon::Daemon;
-use denizen::{Answer, CONTAINER, Denizen, wish};
+use denizen::{CONTAINER, Denizen, wish};
 use keyns::routing::{DIRECTORY, RoutingEntry, RoutingKey, RoutingTable};
-use keyns::takeover::{Root, TakeOver, status, take_over};
+use keyns::takeover::{TakeOver, TakeOverError, take_over};
 use keyns_sys::upcall_wire::{Doubts, RequesterFd, ToUpcall};
 use keyns_tests::{bin_dir, unique};
 
@@ -38,6 +39,7 @@ const EAGAIN: i32 = 11;
 const EINVAL: i32 = 22;
 const ETIMEDOUT: i32 = 110;
 const ENOKEY: i32 = 126;
+const EKEYREVOKED: i32 = 128;
 const EKEYREJECTED: i32 = 129;
 
 fn program() -> PathBuf {
@@ -58,12 +60,26 @@ struct Taken<G> {
     _guard: G,
 }
 
+/// Takes over; waits while a run with another program has it.
+fn over() -> TakeOver {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        match take_over(&program()) {
+            Ok(over) => return over,
+            Err(TakeOverError::Held { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 fn taken() -> Taken<RwLockReadGuard<'static, ()>> {
     let guard = HOST
         .read()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     Taken {
-        _over: take_over(&program()).unwrap(),
+        _over: over(),
         _guard: guard,
     }
 }
@@ -73,7 +89,7 @@ fn taken_alone() -> Taken<RwLockWriteGuard<'static, ()>> {
         .write()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     Taken {
-        _over: take_over(&program()).unwrap(),
+        _over: over(),
         _guard: guard,
     }
 }
@@ -149,10 +165,6 @@ fn own_ns(kind: &str) -> u64 {
     digits.parse().unwrap()
 }
 
-fn asks_on_host(description: &str) -> Answer {
-    Denizen::start(&[], &wish(description)).ask_and_wait()
-}
-
 #[test]
 fn a_request_arrives_with_what_the_kernel_says_and_gets_its_payload() {
     let _taken = taken();
@@ -204,57 +216,14 @@ fn pid_of(fd: &impl AsRawFd) -> u32 {
         .unwrap()
 }
 
-#[test]
-fn a_thread_is_told_from_its_process() {
-    let _taken = taken();
-    let (mut denizen, route) = routed(&denizen::Wish {
-        by_thread: true,
-        ..wish("by a thread")
-    });
-    let daemon = route.daemon();
-    denizen.ask();
-    let (peer, request, fd) = daemon.next();
-    assert_ne!(request.tid, request.tgid);
-    assert_eq!(pid_of(&fd), request.tid);
-    let tasks = fs::read_dir(format!("/proc/{}/task", request.tgid)).unwrap();
-    let tasks: Vec<_> = tasks.map(|t| t.unwrap().file_name()).collect();
-    assert!(tasks.contains(&request.tid.to_string().into()));
-    peer.instantiate("without being accepted first");
-    assert_eq!(peer.outcome(), (0, true));
-    assert_eq!(denizen.answer(), Ok("without being accepted first".into()));
-}
-
-#[test]
-fn a_uid_beyond_two_to_the_31_is_itself() {
-    let _taken = taken();
-    let uid = (1u32 << 31) + 5;
+/// The requester where any uid can execute it.
+fn requester_for_everyone() -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.path().join("requester");
     fs::copy(env!("CARGO_BIN_EXE_requester"), &copy).unwrap();
-    let (uid_text, mut below) = (
-        uid.to_string(),
-        vec!["unshare", "--pid", "--fork", "--mount-proc"],
-    );
-    below.extend([
-        "setpriv",
-        "--clear-groups",
-        "--reuid",
-        &uid_text,
-        "--regid",
-        &uid_text,
-    ]);
-    let mut denizen = Denizen::start_program(&below, copy.to_str().unwrap(), &wish("huge uid"));
-    let mut route = Route::new();
-    route.add(RoutingKey::Pid(denizen.pid_ns));
-    let daemon = route.daemon();
-    denizen.ask();
-    let (peer, request, _fd) = daemon.next();
-    assert_eq!((request.fsuid, request.fsgid), (uid, uid));
-    assert_eq!((request.uids, request.gids), ([uid; 4], [uid; 4]));
-    assert!(!request.doubts.other_ids);
-    peer.reject(EKEYREJECTED, 1);
-    assert_eq!(denizen.answer(), Err(EKEYREJECTED));
+    let copy = copy.to_str().unwrap().to_owned();
+    (dir, copy)
 }
 
 #[test]
@@ -488,332 +457,31 @@ fn a_terminated_program_still_rejects() {
 }
 
 #[test]
-fn an_entry_that_cannot_be_read_rejects_and_reaches_no_program() {
+fn callout_information_arrives_up_to_the_most_that_the_kernel_takes() {
     let _taken = taken();
-    let mut denizen = Denizen::start(CONTAINER, &wish("undecidable"));
-    let _keep = Route::new();
-    let entry = Path::new(DIRECTORY).join(format!("user-{}", denizen.user_ns));
-    fs::write(&entry, "version=2\n").unwrap();
-    let answer = denizen.ask_and_wait();
-    fs::remove_file(&entry).unwrap();
-    assert_eq!(answer, Err(EAGAIN));
-}
-
-#[test]
-fn two_daemons_that_claim_one_requester_are_both_not_asked() {
-    let _taken = taken();
-    let mut denizen = Denizen::start(CONTAINER, &wish("claimed twice"));
-    let (mut one, mut other) = (Route::new(), Route::new());
-    one.add(RoutingKey::Pid(denizen.pid_ns));
-    other.add(RoutingKey::User(denizen.user_ns));
-    assert_eq!(denizen.ask_and_wait(), Err(EAGAIN));
-}
-
-#[test]
-fn a_namespace_within_the_container_belongs_to_it() {
-    let _taken = taken();
-    let nested: Vec<&str> = CONTAINER.iter().chain(CONTAINER).copied().collect();
-    let mut denizen = Denizen::start(&nested, &wish("nested"));
-    // The outer namespaces are those of the parent of the nested `unshare`.
-    let outer = parent_namespaces(denizen.pid_ns);
-    for (key, other) in [("pid", outer.0), ("user", outer.1)] {
-        assert_ne!(other, own_ns(key));
-    }
-    let mut route = Route::new();
-    route.add(RoutingKey::User(outer.1));
-    let daemon = route.daemon();
-    denizen.ask();
-    let (peer, request, _fd) = daemon.next();
-    assert_eq!(request.pid_ns, [denizen.pid_ns, outer.0, own_ns("pid")]);
-    assert_eq!(request.user_ns, [denizen.user_ns, outer.1, own_ns("user")]);
-    peer.instantiate("from the outer container");
-    assert_eq!(denizen.answer(), Ok("from the outer container".into()));
-}
-
-/// PID and user namespace of the process that made a PID namespace.
-fn parent_namespaces(pid_ns: u64) -> (u64, u64) {
-    let number = |path: String| -> Option<u64> {
-        let link = fs::read_link(path).ok()?;
-        link.to_string_lossy()
-            .chars()
-            .filter(char::is_ascii_digit)
-            .collect::<String>()
-            .parse()
-            .ok()
-    };
-    let inside = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        (number(format!("/proc/{pid}/ns/pid")) == Some(pid_ns)).then_some(pid)
-    });
-    let init = inside.min().unwrap();
-    let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
-    let unshare: u32 = stat
-        .rsplit(") ")
-        .next()
+    let page = Command::new("getconf").arg("PAGESIZE").output().unwrap();
+    let page: usize = String::from_utf8(page.stdout)
         .unwrap()
-        .split(' ')
-        .nth(1)
-        .unwrap()
+        .trim()
         .parse()
         .unwrap();
-    // `unshare` itself has entered the nested user namespace, so its parent's is read.
-    let pid = number(format!("/proc/{unshare}/ns/pid")).unwrap();
-    let stat = fs::read_to_string(format!("/proc/{unshare}/stat")).unwrap();
-    let outer: u32 = stat
-        .rsplit(") ")
-        .next()
-        .unwrap()
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    (pid, number(format!("/proc/{outer}/ns/user")).unwrap())
-}
-
-#[test]
-fn a_container_without_namespaces_is_known_by_its_cgroup() {
-    let _taken = taken();
-    let name = unique("keyns-upcall-test");
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mount = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let point = words.next()?;
-        (words.next() == Some("cgroup2")).then(|| point.to_owned())
+    let longest: &'static str = "c".repeat(page - 1).leak();
+    let (mut denizen, route) = routed(&denizen::Wish {
+        callout: longest,
+        ..wish("longest")
     });
-    let group = Path::new(&mount.unwrap()).join(&name);
-    fs::create_dir_all(group.join("inner")).unwrap();
-    let enter = format!(
-        "echo $$ > {}/inner/cgroup.procs; exec \"$@\"",
-        group.display()
-    );
-    let mut denizen = Denizen::start(&["sh", "-c", &enter, "sh"], &wish("by cgroup"));
-    assert_eq!(denizen.pid_ns, own_ns("pid"));
-    let mut route = Route::new();
-    route.add(RoutingKey::Cgroup(format!("/{name}").into_bytes()));
     let daemon = route.daemon();
     denizen.ask();
     let (peer, request, _fd) = daemon.next();
-    assert_eq!(request.cgroup, format!("/{name}/inner").into_bytes());
-    peer.instantiate("by cgroup");
-    assert_eq!(denizen.answer(), Ok("by cgroup".into()));
-    drop(denizen);
-    fs::remove_dir(group.join("inner")).unwrap();
-    fs::remove_dir(&group).unwrap();
-}
-
-#[test]
-fn the_daemon_may_hand_a_request_to_the_original_program() {
-    let _taken = taken_alone();
-    let original = FakeOriginal::install();
-    let (mut denizen, route) = routed(&wish("handed on"));
-    let daemon = route.daemon();
-    denizen.ask();
-    let (peer, request, _fd) = daemon.next();
-    peer.send(&ToUpcall::Original);
-    assert!(peer.is_closed());
-    assert_eq!(denizen.answer(), Err(ENOKEY));
-    let report = original.report();
-    assert_eq!(report.arguments[1], request.target.to_string());
-    assert_eq!(
-        (report.oom_score_adj.as_str(), report.blocked.as_str()),
-        ("0", "0000000000000000")
+    assert_eq!(request.callout.as_slice(), longest.as_bytes());
+    peer.instantiate("all of it");
+    assert_eq!(denizen.answer(), Ok("all of it".into()));
+    let mut denizen = Denizen::start(
+        CONTAINER,
+        &denizen::Wish {
+            callout: "c".repeat(page).leak(),
+            ..wish("too long")
+        },
     );
-}
-
-#[test]
-fn a_request_of_the_host_reaches_the_original_program_as_from_the_kernel() {
-    let _taken = taken_alone();
-    let original = FakeOriginal::install();
-    // First with whatever the table holds, then certainly with an entry of somebody else.
-    for with_entry in [false, true] {
-        let mut route = Route::new();
-        if with_entry {
-            route.add(RoutingKey::Pid(1));
-        }
-        assert_eq!(
-            asks_on_host(&unique("host")),
-            Err(ENOKEY),
-            "as the program left it"
-        );
-        let report = original.report();
-        assert_eq!(report.program, "/run/keyns/request-key.orig");
-        let [operation, _, fsuid, fsgid, _, _, _] = &report.arguments[..] else {
-            panic!("{:?}", report.arguments)
-        };
-        assert_eq!([operation, fsuid, fsgid], ["create", "0", "0"]);
-        assert_eq!(
-            report.environment,
-            ["HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"]
-        );
-        // The kernel leaves 0 to 2 closed as well.
-        assert!(report.descriptors.is_empty(), "{:?}", report.descriptors);
-        assert_eq!(report.oom_score_adj, "0");
-        assert_eq!(report.ignored, "0000000000000000");
-    }
-}
-
-/// A program in the place of the original that writes down how it was started.
-struct FakeOriginal {
-    dir: tempfile::TempDir,
-    place: PathBuf,
-    created: bool,
-}
-
-#[derive(Debug)]
-struct Report {
-    program: String,
-    arguments: Vec<String>,
-    environment: Vec<String>,
-    descriptors: Vec<String>,
-    oom_score_adj: String,
-    blocked: String,
-    ignored: String,
-}
-
-impl FakeOriginal {
-    fn install() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let script = dir.path().join("original");
-        let to = dir.path().join("report");
-        // The shell reads its script through a descriptor of its own, 10 and above.
-        let text = format!(
-            "#!/bin/sh\n(echo \"$0\"; echo \"$*\"; tr '\\0' ' ' </proc/$$/environ; echo; \
-             ls /proc/$$/fd | grep -v '^1[0-9]' | tr '\\n' ' '; echo; \
-             cat /proc/$$/oom_score_adj; \
-             sed -n 's/^Sig[BI][lg][kn]:\\t//p' /proc/$$/status) >{}\n",
-            to.display()
-        );
-        fs::write(&script, text).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let place = match status(&Root::default()).unwrap().original {
-            Some((original, _)) => original,
-            None => Path::new("/run/keyns/request-key.orig").to_path_buf(),
-        };
-        let created = !place.exists();
-        if created {
-            fs::write(&place, "").unwrap();
-        }
-        rustix::mount::mount_bind(&script, &place).unwrap();
-        Self {
-            dir,
-            place,
-            created,
-        }
-    }
-
-    fn report(&self) -> Report {
-        let text = fs::read_to_string(self.dir.path().join("report")).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect();
-        let [
-            program,
-            arguments,
-            environment,
-            descriptors,
-            oom,
-            blocked,
-            ignored,
-        ] = lines[..]
-        else {
-            panic!("{text}")
-        };
-        Report {
-            program: program.into(),
-            arguments: words(arguments),
-            environment: words(environment),
-            descriptors: words(descriptors),
-            oom_score_adj: oom.into(),
-            blocked: blocked.into(),
-            ignored: ignored.into(),
-        }
-    }
-}
-
-impl Drop for FakeOriginal {
-    fn drop(&mut self) {
-        rustix::mount::unmount(&self.place, rustix::mount::UnmountFlags::DETACH).unwrap();
-        if self.created {
-            fs::remove_file(&self.place).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_request_of_the_host_asks_no_daemon() {
-    let _taken = taken();
-    let (_denizen, route) = routed(&wish("not asked"));
-    let _daemon = route.daemon();
-    let start = Instant::now();
-    // Both the missing and the stock program, which has no rule for it, leave ENOKEY.
-    assert_eq!(asks_on_host(&unique("host")), Err(ENOKEY));
-    assert!(start.elapsed() < Duration::from_secs(5));
-}
-
-#[test]
-fn keys_that_everybody_may_view_hide_no_requester() {
-    let _taken = taken();
-    let lines = "x\n00000001 I--Q---     1 perm 0b010000     0     0 .request_ key:1 pid:1 ci:1";
-    let serials: Vec<_> = (0..24)
-        .map(|n| {
-            let name = std::ffi::CString::new(format!("{lines}{n}")).unwrap();
-            let process = keyns_sys::KeySerial::PROCESS;
-            let serial = keyns_sys::key::add_key(c"user", &name, b"x", process).unwrap();
-            keyns_sys::key::set_perm(serial, 0x3f01_0101).unwrap();
-            serial
-        })
-        .collect();
-    let (mut denizen, route) = routed(&wish("among others"));
-    let daemon = route.daemon();
-    denizen.ask();
-    let (peer, request, _fd) = daemon.next();
-    assert_eq!(request.pid_ns.first(), Some(&denizen.pid_ns));
-    peer.instantiate("found");
-    assert_eq!(denizen.answer(), Ok("found".into()));
-    for serial in serials {
-        keyns_sys::key::invalidate(serial).unwrap();
-    }
-}
-
-#[test]
-fn the_program_needs_nothing_but_itself() {
-    let content = fs::read(program()).unwrap();
-    let number = |at: usize, bytes: usize| {
-        content[at..at + bytes]
-            .iter()
-            .rev()
-            .fold(0usize, |n, b| n << 8 | usize::from(*b))
-    };
-    // The ELF header of 64-bit files: table of segments at 32, size of one at 54, their number at 56.
-    assert_eq!(&content[..5], b"\x7fELF\x02");
-    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
-    let kinds: Vec<usize> = (0..count).map(|n| number(table + n * size, 4)).collect();
-    let (load, dynamic, interpreter) = (1, 2, 3);
-    assert!(kinds.contains(&load));
-    assert!(
-        !kinds.contains(&interpreter) && !kinds.contains(&dynamic),
-        "{kinds:?}"
-    );
-
-    let root = tempfile::tempdir().unwrap();
-    fs::copy(program(), root.path().join("keyns-upcall")).unwrap();
-    let mut chroot = Command::new("chroot");
-    let output = chroot
-        .arg(root.path())
-        .args(["/keyns-upcall", "--version"])
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).ends_with(", protocol 1\n"));
-}
-
-#[test]
-fn started_by_hand_it_says_what_it_is_for() {
-    let output = Command::new(program()).arg("--help").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(output.stdout.is_empty());
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        text.starts_with("usage: keyns-upcall create KEY UID GID") && text.lines().count() == 1
-    );
+    assert_eq!(denizen.ask_and_wait(), Err(EINVAL));
 }

@@ -1,0 +1,296 @@
+//! Requests of the host, and what its own program meets.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use keyns::routing::RoutingKey;
+use keyns::takeover::{Root, status};
+use keyns_sys::upcall_wire::{Doubts, ToUpcall};
+use keyns_tests::unique;
+
+use crate::denizen::{Answer, CONTAINER, Denizen, wish};
+use crate::{
+    EKEYREJECTED, EKEYREVOKED, ENOKEY, Route, program, requester_for_everyone, routed, taken,
+    taken_alone,
+};
+
+fn asks_on_host(description: &str) -> Answer {
+    Denizen::start(&[], &wish(description)).ask_and_wait()
+}
+
+#[test]
+fn the_daemon_may_hand_a_request_to_the_original_program() {
+    let _taken = taken_alone();
+    let original = FakeOriginal::install();
+    let (mut denizen, route) = routed(&wish("handed on"));
+    let daemon = route.daemon();
+    denizen.ask();
+    let (peer, request, _fd) = daemon.next();
+    peer.send(&ToUpcall::Original);
+    assert!(peer.is_closed());
+    assert_eq!(denizen.answer(), Err(ENOKEY));
+    let report = original.report();
+    assert_eq!(report.arguments[1], request.target.to_string());
+    assert_eq!(
+        (report.oom_score_adj.as_str(), report.blocked.as_str()),
+        ("0", "0000000000000000")
+    );
+}
+
+#[test]
+fn a_request_of_the_host_reaches_the_original_program_as_from_the_kernel() {
+    let _taken = taken_alone();
+    let original = FakeOriginal::install();
+    // First with whatever the table holds, then certainly with an entry of somebody else.
+    for with_entry in [false, true] {
+        let mut route = Route::new();
+        if with_entry {
+            route.add(RoutingKey::Pid(1));
+        }
+        assert_eq!(
+            asks_on_host(&unique("host")),
+            Err(ENOKEY),
+            "as the program left it"
+        );
+        let report = original.report();
+        assert_eq!(report.program, "/run/keyns/request-key.orig");
+        let [operation, _, fsuid, fsgid, _, _, _] = &report.arguments[..] else {
+            panic!("{:?}", report.arguments)
+        };
+        assert_eq!([operation, fsuid, fsgid], ["create", "0", "0"]);
+        assert_eq!(
+            report.environment,
+            ["HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"]
+        );
+        // The kernel leaves 0 to 2 closed as well.
+        assert!(report.descriptors.is_empty(), "{:?}", report.descriptors);
+        assert_eq!(report.oom_score_adj, "0");
+        assert_eq!(report.ignored, "0000000000000000");
+    }
+}
+
+/// Waits until a program has written a file, and reads it.
+fn read_soon(path: &Path) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match fs::read_to_string(path) {
+            Ok(text) => return text,
+            Err(e) => assert!(Instant::now() < deadline, "{}: {e}", path.display()),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Lets a program of the host ask with the authority over a request of this denizen; returns the
+/// doubts about it, and how the program fared while the outer request was open and after.
+fn nested(mut outer: Denizen) -> (Doubts, Vec<String>) {
+    let inner = unique("inner");
+    let original = FakeOriginal::asking_for(&inner);
+    outer.ask();
+    read_soon(&original.dir.path().join("started"));
+    // Only now is it a container, so that the outer request went to the host's program.
+    let mut route = Route::new();
+    route.add(RoutingKey::Pid(outer.pid_ns));
+    let daemon = route.daemon();
+    fs::write(original.dir.path().join("go"), "").unwrap();
+    let (peer, request, _fd) = daemon.next();
+    assert_eq!(request.description, inner.as_bytes());
+    assert_eq!(request.callout.as_slice(), b"nested");
+    assert_eq!(request.pid_ns.first(), Some(&outer.pid_ns));
+    assert_eq!(request.comm, b"requester", "not the program that asks");
+    peer.instantiate("for the inner");
+    assert_eq!(peer.outcome(), (0, true));
+    assert_eq!(outer.answer(), Err(EKEYREJECTED));
+    let report = read_soon(&original.dir.path().join("report"));
+    (request.doubts, report.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_nested_request_is_one_of_the_outer_requester_and_only_while_that_waits() {
+    let _taken = taken_alone();
+    let (doubts, report) = nested(Denizen::start(CONTAINER, &wish("outer")));
+    assert_eq!(
+        doubts,
+        Doubts::default(),
+        "nothing tells it from a direct one"
+    );
+    assert_eq!(report, ["for the inner", &EKEYREVOKED.to_string()]);
+}
+
+#[test]
+fn a_nested_request_made_with_other_ids_is_in_doubt() {
+    let _taken = taken_alone();
+    let (dir, copy) = requester_for_everyone();
+    let below = ["unshare", "--pid", "--fork", "--mount-proc", "setpriv"];
+    let ids = ["--clear-groups", "--reuid", "61235", "--regid", "61235"];
+    let below = [&below[..], &ids].concat();
+    let outer = Denizen::start_program(&below, &copy, &wish("outer"));
+    let (doubts, report) = nested(outer);
+    assert_eq!((doubts.other_ids, doubts.not_waiting), (true, false));
+    assert_eq!(report.get(1), Some(&EKEYREVOKED.to_string()));
+    drop(dir);
+}
+
+/// Runs `keyns-upcall` as the kernel would, in a mount namespace of its own where no container is
+/// known and `/sbin` holds what `prepare` puts there; prints what the original program says.
+fn run_where(prepare: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let original = dir.path().join("original");
+    fs::write(&original, "#!/bin/sh\necho reached \"$0\" \"$@\"\n").unwrap();
+    fs::set_permissions(&original, fs::Permissions::from_mode(0o755)).unwrap();
+    // One that does not end fails the test, instead of hanging it.
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir /run/keyns && mount -t tmpfs none /usr/sbin && \
+         {prepare} && exec timeout 10 /usr/sbin/request-key create 77 0 0 0 0 1"
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
+        .env("UPCALL", program())
+        .env("ORIGINAL", &original)
+        .output()
+        .unwrap();
+    let heard = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&heard).into_owned(),
+    )
+}
+
+#[test]
+fn a_request_caught_by_a_give_back_reaches_what_is_in_place_again() {
+    // Given back: while it runs, the original comes to light again where it was executed.
+    let given_back = "cp $UPCALL /run/upcall && cp $ORIGINAL /usr/sbin/request-key && \
+         exec timeout 10 /run/upcall create 77 0 0 0 0 1";
+    let (status, heard) = run_where(given_back);
+    assert_eq!(
+        (status, heard.trim()),
+        (Some(0), "reached /sbin/request-key create 77 0 0 0 0 1")
+    );
+}
+
+#[test]
+fn without_an_original_it_executes_neither_itself_nor_another_of_its_kind_for_ever() {
+    for prepare in [
+        "cp $UPCALL /usr/sbin/request-key",
+        "cp $UPCALL /usr/sbin/request-key && cp $UPCALL /usr/sbin/request-key.distrib",
+        "cp $UPCALL /usr/sbin/request-key && cp $UPCALL /run/keyns/request-key.orig",
+    ] {
+        // Its rejection fails, since no kernel has made the request.
+        assert_eq!(run_where(prepare), (Some(1), String::new()), "{prepare}");
+    }
+}
+
+/// A program in the place of the original that writes down how it was started.
+struct FakeOriginal {
+    dir: tempfile::TempDir,
+    place: PathBuf,
+    created: bool,
+}
+
+#[derive(Debug)]
+struct Report {
+    program: String,
+    arguments: Vec<String>,
+    environment: Vec<String>,
+    descriptors: Vec<String>,
+    oom_score_adj: String,
+    blocked: String,
+    ignored: String,
+}
+
+impl FakeOriginal {
+    fn install() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("report");
+        // The shell reads its script through a descriptor of its own, 10 and above.
+        let text = format!(
+            "#!/bin/sh\n(echo \"$0\"; echo \"$*\"; tr '\\0' ' ' </proc/$$/environ; echo; \
+             ls /proc/$$/fd | grep -v '^1[0-9]' | tr '\\n' ' '; echo; \
+             cat /proc/$$/oom_score_adj; \
+             sed -n 's/^Sig[BI][lg][kn]:\\t//p' /proc/$$/status) >{}\n",
+            to.display()
+        );
+        Self::with(dir, &text)
+    }
+
+    /// One that asks again in the requester's name; see `nested.rs`.
+    fn asking_for(description: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (nested, place) = (env!("CARGO_BIN_EXE_nested"), dir.path().display());
+        let text = format!("#!/bin/sh\nexec {nested} {place} '{description}' \"$@\"\n");
+        Self::with(dir, &text)
+    }
+
+    fn with(dir: tempfile::TempDir, text: &str) -> Self {
+        let script = dir.path().join("original");
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let status = status(&Root::default()).unwrap();
+        // Otherwise the kernel would start it directly, also for what it asks for itself.
+        assert!(status.means.is_some(), "no take-over is known of");
+        let place = match status.original {
+            Some((original, _)) => original,
+            None => Path::new("/run/keyns/request-key.orig").to_path_buf(),
+        };
+        let created = !place.exists();
+        if created {
+            fs::write(&place, "").unwrap();
+        }
+        rustix::mount::mount_bind(&script, &place).unwrap();
+        Self {
+            dir,
+            place,
+            created,
+        }
+    }
+
+    fn report(&self) -> Report {
+        let text = fs::read_to_string(self.dir.path().join("report")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect();
+        let [
+            program,
+            arguments,
+            environment,
+            descriptors,
+            oom,
+            blocked,
+            ignored,
+        ] = lines[..]
+        else {
+            panic!("{text}")
+        };
+        Report {
+            program: program.into(),
+            arguments: words(arguments),
+            environment: words(environment),
+            descriptors: words(descriptors),
+            oom_score_adj: oom.into(),
+            blocked: blocked.into(),
+            ignored: ignored.into(),
+        }
+    }
+}
+
+impl Drop for FakeOriginal {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.place, rustix::mount::UnmountFlags::DETACH).unwrap();
+        if self.created {
+            fs::remove_file(&self.place).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_request_of_the_host_asks_no_daemon() {
+    let _taken = taken();
+    let (_denizen, route) = routed(&wish("not asked"));
+    let _daemon = route.daemon();
+    let start = Instant::now();
+    // Both the missing and the stock program, which has no rule for it, leave ENOKEY.
+    assert_eq!(asks_on_host(&unique("host")), Err(ENOKEY));
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
