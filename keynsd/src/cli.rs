@@ -64,10 +64,22 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: keynsd cannot run\n  cause: {error}");
+            eprintln!(
+                "error: keynsd cannot run\n  cause: {}",
+                without_numbers(&error.to_string())
+            );
             ExitCode::FAILURE
         }
     }
+}
+
+/// A sentence without Rust's “(os error N)”.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |said, part| {
+        said + part.split_once(')').map_or(part, |(_, rest)| rest)
+    })
 }
 
 fn serve(args: DaemonArgs) -> Result<(), crate::run::StartError> {

@@ -67,6 +67,9 @@ pub fn engine_error(what: impl Into<String>, error: &EngineError) -> Error {
     let message = format!("cannot {}", what.into());
     match error {
         EngineError::Refused(why) => Error::new(ErrorKind::InvalidArgument, message).cause(why),
+        EngineError::Quota(why) => Error::new(ErrorKind::QuotaExceeded, message)
+            .cause(why)
+            .hint("raise kernel.keys.maxkeys or maxbytes, or remove keys of that uid"),
         EngineError::System { .. } | EngineError::Helper { .. } => {
             let wrapped = Error::new(ErrorKind::System, message).cause(error.to_string());
             match error.errno() {

@@ -47,6 +47,9 @@ pub enum StartError {
     Service(#[from] keyns_interfaces::Error),
 }
 
+/// The programs that the engine starts.
+const HELPERS: [&str; 3] = ["keyns-stage", "keyns-monitor", "keyns-shelter"];
+
 fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { operation, source }
 }
@@ -83,30 +86,17 @@ pub fn run(config: Config) -> Result<(), StartError> {
 }
 
 async fn serve(config: Config) -> Result<(), StartError> {
+    demand_helpers(&config)?;
     let lock = lock_instance(&config)?;
-    let engine = Arc::new(Mainline::start(Options {
-        paths: config.paths.clone(),
-        helpers: config.helpers.clone(),
-        service_uid: config.service_uid,
-    })?);
-    let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
-    let daemon = Rc::new(Daemon {
-        bus: Bus::default(),
-        container_ids: store
-            .counter("container")
-            .map_err(system("read the state"))?,
-        containers: ContainerTable::default(),
-        keys: Rc::new(KeyBook::new(Arc::clone(&engine), store.clone())),
-        upcalls: Upcalls::open(&store).map_err(system("read the rules"))?,
-        agents: Agents::open(&store).map_err(system("read the state"))?,
-        engine,
-        store,
-        config,
-    });
-    containers::restore(&daemon).await?;
-    // Grants to containers that ended are dropped, so the containers come first.
-    keys::restore(&daemon).await?;
-    daemon.upcalls.restore(&daemon);
+    let (store, engine) = begin(&config).inspect_err(|_| Mainline::withdraw(&config.paths))?;
+    let daemon = restore(config, store, &engine).await.inspect_err(|_| {
+        // Whatever cannot be read may be about containers that live: then all of it stays.
+        if engine.is_unused()
+            && let Err(error) = engine.dissolve()
+        {
+            tracing::warn!(%error, "cannot remove the instance again");
+        }
+    })?;
 
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch signals"))?;
@@ -145,6 +135,63 @@ pub fn router(daemon: &Rc<Daemon>) -> Router<Daemon> {
     upcalls::register(&mut router);
     agents::register(&mut router);
     router
+}
+
+/// A daemon that knows its containers, grants and rules again.
+async fn restore(
+    config: Config,
+    store: Store,
+    engine: &Arc<Mainline>,
+) -> Result<Rc<Daemon>, StartError> {
+    let daemon = Rc::new(Daemon {
+        bus: Bus::default(),
+        container_ids: store
+            .counter("container")
+            .map_err(system("read the state"))?,
+        containers: ContainerTable::default(),
+        keys: Rc::new(KeyBook::new(Arc::clone(engine), store.clone())),
+        upcalls: Upcalls::open(&store).map_err(system("read the rules"))?,
+        agents: Agents::open(&store).map_err(system("read the state"))?,
+        engine: Arc::clone(engine),
+        store,
+        config,
+    });
+    containers::restore(&daemon).await?;
+    // Grants to containers that ended are dropped, so the containers come first.
+    keys::restore(&daemon).await?;
+    daemon.upcalls.restore(&daemon);
+    Ok(daemon)
+}
+
+/// Opens the state and starts the engine.
+fn begin(config: &Config) -> Result<(Store, Arc<Mainline>), StartError> {
+    let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
+    let started = Mainline::start(Options {
+        paths: config.paths.clone(),
+        helpers: config.helpers.clone(),
+        service_uid: config.service_uid,
+    });
+    match started {
+        Ok(engine) => Ok((store, Arc::new(engine))),
+        Err(error) => {
+            // Removed only if this start has made it: what others stored may be all they have.
+            store.withdraw();
+            Err(error.into())
+        }
+    }
+}
+
+fn demand_helpers(config: &Config) -> Result<(), StartError> {
+    for name in HELPERS {
+        let program = config.helpers.join(name);
+        if !program.is_file() {
+            return Err(StartError::Refused(format!(
+                "there is no program {}; say with --helpers which directory holds it",
+                program.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// One daemon an instance.

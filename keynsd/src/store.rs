@@ -36,11 +36,16 @@ impl Store {
         let store = Self {
             directory: directory.to_owned(),
         };
-        make(directory)?;
-        let boot = fs::read_to_string(BOOT_ID)?;
+        make(directory).map_err(at(directory))?;
+        let boot = fs::read(BOOT_ID)?;
         let marker = directory.join("boot-id");
-        match fs::read_to_string(&marker) {
+        match fs::read(&marker) {
             Ok(found) if found == boot => {}
+            // Not taken for another boot: containers may live that the store is about.
+            Ok(found) if found.len() != boot.len() => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "it is not a boot id");
+                return Err(at(&marker)(error));
+            }
             Ok(_) => {
                 // Counters stay: a number is never used again.
                 for entry in fs::read_dir(directory)? {
@@ -49,12 +54,21 @@ impl Store {
                         fs::remove_dir_all(path)?;
                     }
                 }
-                replace(&marker, boot.as_bytes())?;
+                replace(&marker, &boot)?;
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => replace(&marker, boot.as_bytes())?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => replace(&marker, &boot)?,
             Err(e) => return Err(e),
         }
         Ok(store)
+    }
+
+    /// Removes a store in which nothing was stored yet.
+    pub fn withdraw(&self) {
+        let marker = self.directory.join("boot-id");
+        let only_marker = fs::read_dir(&self.directory).is_ok_and(|entries| entries.count() == 1);
+        if only_marker && fs::remove_file(marker).is_ok() {
+            let _ = fs::remove_dir(&self.directory);
+        }
     }
 
     /// Stores an object; `name` is a number or another plain file name.
@@ -105,7 +119,9 @@ impl Store {
                 fs::remove_file(entry.path())?;
                 continue;
             }
-            let object = serde_json::from_slice(&fs::read(entry.path())?)?;
+            let object = fs::read(entry.path())
+                .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
+                .map_err(at(&entry.path()))?;
             objects.push((name, object));
         }
         Ok(objects)
@@ -142,6 +158,12 @@ impl Store {
     pub fn remove(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.directory)
     }
+}
+
+/// Names the file that an error is about.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
 /// Hands out numbers from 1 up.
@@ -230,7 +252,11 @@ mod tests {
         store.put("thing", "1", &1).unwrap();
         let counter = store.counter("id").unwrap();
         assert_eq!((counter.next().unwrap(), counter.next().unwrap()), (1, 2));
-        fs::write(directory.path().join("boot-id"), "another").unwrap();
+        let marker = directory.path().join("boot-id");
+        fs::write(&marker, "garbage").unwrap();
+        assert!(Store::open(directory.path()).is_err());
+        let another = fs::read(BOOT_ID).unwrap().len();
+        fs::write(&marker, "0".repeat(another)).unwrap();
         let store = Store::open(directory.path()).unwrap();
         assert!(store.load::<u32>("thing").unwrap().is_empty());
         assert!(store.counter("id").unwrap().next().unwrap() > 2);

@@ -13,6 +13,9 @@ pub enum EngineError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The key quota of a uid is used up.
+    #[error("{0}")]
+    Quota(String),
     /// The request cannot be met on this kernel or with these parameters.
     #[error("{0}")]
     Refused(String),
@@ -38,6 +41,7 @@ impl EngineError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::System { source, .. } => source.raw_os_error(),
+            Self::Quota(_) => Some(rustix::io::Errno::DQUOT.raw_os_error()),
             Self::Refused(_) | Self::Helper { .. } => None,
         }
     }

@@ -65,6 +65,21 @@ impl Cgroups {
         fs::remove_dir(&self.top)
     }
 
+    /// Removes the directory of an instance without containers and monitors.
+    ///
+    /// # Errors
+    /// `rmdir(2)`: `EBUSY` while something is in it.
+    pub fn remove_unused(mount: &Path, instance: &str) -> io::Result<()> {
+        let top = mount.join(format!("keyns-{instance}"));
+        for directory in [&top.join(MONITORS), &top] {
+            match fs::remove_dir(directory) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Directories of containers directly below the instance's, for cleaning up after a crash.
     ///
     /// # Errors

@@ -297,6 +297,39 @@ impl Mainline {
         shared::retire(Path::new(SHARED)).map_err(EngineError::system("remove /run/keyns"))
     }
 
+    /// Whether the kernel has no container of the instance: no cgroup and no pin. In doubt it has.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        let no_pins = fs::read_dir(self.paths.pins()).is_ok_and(|mut pins| pins.next().is_none());
+        no_pins
+            && self
+                .cgroups
+                .leftovers()
+                .is_ok_and(|groups| groups.is_empty())
+    }
+
+    /// Takes back what a start that failed has made, as far as nothing of the instance is in it.
+    pub fn withdraw(paths: &Paths) {
+        // None of these calls removes what is in use; the first that fails has found such a thing.
+        let _ = (|| {
+            if let Some(mount) = crate::probe::cgroup2_mount()? {
+                Cgroups::remove_unused(&mount, paths.instance())?;
+            }
+            pin::dissolve(&paths.pins())?;
+            let runtime = paths.runtime();
+            for directory in [&runtime.join("monitor"), &runtime] {
+                if *directory == runtime {
+                    fs::remove_file(runtime.join("lock"))?;
+                }
+                match fs::remove_dir(directory) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+            shared::retire(Path::new(SHARED))
+        })();
+    }
+
     pub(super) fn pin_path(&self, record: &ContainerRecord, kind: Namespace) -> PathBuf {
         self.paths.container_pins(record.id).join(kind.file())
     }
@@ -320,12 +353,10 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
 
 impl From<KeyError> for EngineError {
     fn from(error: KeyError) -> Self {
-        match error.errno() {
-            Some(errno) => Self::System {
-                operation: error.to_string(),
-                source: io::Error::from_raw_os_error(errno),
-            },
-            None => Self::Refused(error.to_string()),
+        match error {
+            KeyError::Engine(error) => error,
+            KeyError::Quota { .. } => Self::Quota(error.to_string()),
+            other => Self::Refused(other.to_string()),
         }
     }
 }
