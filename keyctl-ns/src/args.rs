@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use jiff::{Span, SpanRelativeTo, Unit};
+use keyns::engine::mainline::paths::Paths;
 use keyns::errno::Errno;
 use keyns::name::ContainerPath;
 use keyns::rights::Rights;
@@ -29,13 +30,17 @@ pub fn bytes() -> impl TypedValueParser<Value = ByteText> {
     OsStringValueParser::new().map(|text: OsString| ByteText(text.as_bytes().to_vec()))
 }
 
-/// Name of an instance: it becomes part of a path.
+/// Name of an instance, by the rule of the daemon.
 pub fn instance(text: &str) -> Result<String, String> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    if text.is_empty() || text.len() > 23 || !text.bytes().all(allowed) {
-        return Err("an instance's name is 1 to 23 letters, digits, “-” and “_”".to_owned());
+    Paths::new(text).map(|paths| paths.instance().to_owned())
+}
+
+/// A name that the daemon judges, but not an empty one.
+pub fn not_empty(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("the name is empty".to_owned()),
+        _ => Ok(text.to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 /// A type of key: 1 to 31 bytes.

@@ -33,7 +33,8 @@ pub struct InterceptArgs {
     #[arg(long, value_name = "QUEUE", group = "target")]
     pub to: Option<String>,
     /// Send requests to the agents of this name
-    #[arg(long, value_name = "NAME", group = "target")]
+    // An empty name would mean any agent, which is said with its own option.
+    #[arg(long, value_name = "NAME", group = "target", value_parser = args::not_empty)]
     pub agent: Option<String>,
     /// Send requests to whichever agent serves the type
     #[arg(long, group = "target")]

@@ -24,7 +24,10 @@ impl Paths {
         if instance.is_empty() || instance.len() > 32 || !instance.bytes().all(allowed) {
             return Err("an instance name has 1 to 32 letters, digits, “-” or “_”".into());
         }
-        if ["live", "ids", "lock"].contains(&instance) || instance.contains("request-key") {
+        // Files and directories of all instances in /run/keyns and /var/lib/keyns.
+        if ["live", "ids", "lock", "keyns-upcall"].contains(&instance)
+            || instance.contains("request-key")
+        {
             return Err(format!("“{instance}” is used by keyns itself"));
         }
         Ok(Self {
