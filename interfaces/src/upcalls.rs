@@ -118,7 +118,7 @@ pub enum Response {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rejection {
-    /// Errno the requester gets, 1 to 4095.
+    /// Errno the requester gets, 1 to 4094.
     pub errno: i32,
     /// Seconds for which the kernel repeats it without asking again, 1 to 60.
     pub timeout: u32,

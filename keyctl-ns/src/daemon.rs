@@ -153,31 +153,41 @@ pub fn refused(error: ClientError) -> CommandError {
     }
 }
 
+/// The instance whose socket this is.
+fn instance(socket: &Path) -> Option<&str> {
+    let name = socket.parent()?.file_name()?.to_str()?;
+    (socket == Path::new("/run/keyns").join(name).join("keynsd")).then_some(name)
+}
+
 fn unreachable(path: &Path, source: &io::Error) -> CommandError {
     use std::os::unix::ffi::OsStrExt as _;
     let shown = Escaped::new(path.as_os_str().as_bytes())
         .cut(120)
         .to_string();
+    let elsewhere = "say where keynsd listens with --instance or --socket";
+    let start = match instance(path) {
+        Some(name) => format!("start it as root: keynsd --instance {name}; or {elsewhere}"),
+        None => format!("start keynsd, or {elsewhere}"),
+    };
     let (cause, hint) = match source.kind() {
-        io::ErrorKind::NotFound => (
-            "there is no such socket".to_owned(),
-            "start keynsd, or say where it listens with --instance or --socket",
-        ),
-        io::ErrorKind::ConnectionRefused => (
-            "nobody listens there any more".to_owned(),
-            "start keynsd again",
-        ),
+        io::ErrorKind::NotFound => ("there is no such socket".to_owned(), start),
+        io::ErrorKind::ConnectionRefused => ("nobody listens there".to_owned(), start),
         io::ErrorKind::PermissionDenied => (
             "you may not open this socket".to_owned(),
-            "run the command as root",
+            "run the command as root".to_owned(),
         ),
         io::ErrorKind::WouldBlock => (
             "more clients are waiting there than it can take".to_owned(),
-            "try again; root gets in through the admin socket beside it",
+            "try again; root gets in through the admin socket beside it".to_owned(),
+        ),
+        // The standard library's word for a path that is too long or has a NUL byte.
+        io::ErrorKind::InvalidInput => (
+            "the path of a socket has 1 to 107 bytes and no NUL byte".to_owned(),
+            elsewhere.to_owned(),
         ),
         _ => (
             CommandError::io("", source).cause.unwrap_or_default(),
-            "say where keynsd listens with --instance or --socket",
+            elsewhere.to_owned(),
         ),
     };
     CommandError::new(

@@ -45,7 +45,7 @@ fn describe(error: &clap::Error, arguments: &[OsString]) -> CommandError {
         Fault::ValueValidation => {
             CommandError::usage(format!("cannot use “{}” as {argument}", short(&value))).cause(
                 std::error::Error::source(error)
-                    .map(ToString::to_string)
+                    .map(|fault| sentence(&fault.to_string()))
                     .unwrap_or_default(),
             )
         }
@@ -74,7 +74,11 @@ fn describe(error: &clap::Error, arguments: &[OsString]) -> CommandError {
         Fault::ArgumentConflict => {
             let other = text(ContextKind::PriorArg)
                 .map_or_else(|| "another option".to_owned(), |text| bare(&text));
-            CommandError::usage(format!("{argument} and {other} exclude each other"))
+            CommandError::usage(if argument == other {
+                format!("{argument} is given twice")
+            } else {
+                format!("{argument} and {other} exclude each other")
+            })
         }
         Fault::TooManyValues => CommandError::usage(format!(
             "too many values for {argument}: “{}”",
@@ -126,9 +130,30 @@ fn short(value: &str) -> String {
     keyns::text::Escaped::new(value).cut(60).to_string()
 }
 
-/// `<KEY>` as KEY: the brackets belong into a usage line.
+/// `<KEY>`, `[KEY]` and `<KEY>...` as KEY: that is for usage lines.
 fn bare(argument: &str) -> String {
-    argument.replace(['<', '>'], "")
+    let argument = argument.replace("...", "").replace(['<', '>'], "");
+    // Part of an option's value: `UID[:GID]`.
+    match argument.strip_prefix('[').and_then(|a| a.strip_suffix(']')) {
+        Some(inner) => inner.to_owned(),
+        None => argument,
+    }
+}
+
+/// What clap and the standard library say of numbers, in words.
+fn sentence(fault: &str) -> String {
+    if let Some((_, range)) = fault.split_once(" is not in ")
+        && let Some((least, most)) = range.split_once("..=")
+    {
+        return format!("it is a number from {least} to {most}");
+    }
+    match fault {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "it is a number".to_owned()
+        }
+        "number too large to fit in target type" => "the number is too large".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 fn first_line(text: &str) -> String {

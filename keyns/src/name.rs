@@ -63,7 +63,7 @@ pub enum NameError {
         position: usize,
     },
     /// A byte above 0x7e that belongs to a valid UTF-8 character.
-    #[error("“{}” at byte {position}: a container name is plain ASCII", character.escape_default())]
+    #[error("“{}” at byte {position}: a container name is plain ASCII", shown(*.character))]
     NotAscii {
         /// The character.
         character: char,
@@ -78,6 +78,15 @@ pub enum NameError {
         /// Offset of the byte.
         position: usize,
     },
+}
+
+/// A letter as it is; anything else could move a cursor or turn the direction of writing.
+fn shown(character: char) -> String {
+    if character.is_alphanumeric() {
+        character.to_string()
+    } else {
+        character.escape_unicode().to_string()
+    }
 }
 
 impl ContainerName {

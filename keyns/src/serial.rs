@@ -6,13 +6,13 @@ pub use keyns_sys::KeySerial;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SerialError {
     /// Not a number in decimal or `0x…`.
-    #[error("not a key number (decimal, or hexadecimal with 0x)")]
+    #[error("it is no number (decimal, or hexadecimal with 0x)")]
     NotANumber,
     /// Hexadecimal as `/proc/keys` prints it.
     #[error("a hexadecimal key number needs 0x in front")]
     BareHex,
     /// Zero.
-    #[error("0 is no key")]
+    #[error("no key has the number 0")]
     Zero,
     /// Beyond 2147483647, the largest serial, or below −8, the last special keyring.
     #[error("no key has that number (1 to 2147483647, or −1 to −8)")]

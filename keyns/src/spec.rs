@@ -181,7 +181,7 @@ pub enum SpecError {
     #[error("{0}; a key in a container is written CONTAINER/TYPE:DESC")]
     ContainerKey(KeyNameError),
     /// The part after `/`, without a colon.
-    #[error("“{}” is {error}; a key in a container is written CONTAINER/TYPE:DESC or CONTAINER/SERIAL", Escaped::new(.key).cut(40))]
+    #[error("“{}” is no key: {error}; a key in a container is written CONTAINER/TYPE:DESC or CONTAINER/SERIAL", Escaped::new(.key).cut(40))]
     ContainerSerial {
         /// As typed.
         key: Vec<u8>,

@@ -241,7 +241,7 @@ fn every_way_to_write_a_key_wrongly_is_explained() {
         ("", "a key is missing"),
         ("@x", "unknown special keyring"),
         ("%user", "written %TYPE:DESC"),
-        ("0", "0 is no key"),
+        ("0", "no key has the number 0"),
         ("99999999999", "no key has that number"),
         ("0b6ec455", "needs 0x in front"),
         ("web/", "CONTAINER/TYPE:DESC or CONTAINER/SERIAL"),

@@ -11,7 +11,7 @@ fn without_a_daemon_the_socket_is_named_and_the_code_is_6() {
     insta::assert_snapshot!(session.run(["container", "list"]), @r"
     error: cannot reach keynsd at /run/keyns/no-such-instance/keynsd
       cause: there is no such socket
-      hint: start keynsd, or say where it listens with --instance or --socket
+      hint: start it as root: keynsd --instance no-such-instance; or say where keynsd listens with --instance or --socket
     [6]
     ");
     let commands: [&[&str]; 6] = [
@@ -31,7 +31,10 @@ fn without_a_daemon_the_socket_is_named_and_the_code_is_6() {
                 .contains("/run/keyns/no-such-instance/keynsd"),
             "{output}"
         );
-        assert!(output.stderr().contains("hint: start keynsd"), "{output}");
+        assert!(
+            output.stderr().contains("hint: start it as root: keynsd"),
+            "{output}"
+        );
     }
 }
 

@@ -145,7 +145,7 @@ fn check(daemon: &Daemon, call: Serve) -> Result<Offer, Error> {
         containers,
         max_in_flight,
     } = call;
-    check_label("agent", &name, false)?;
+    check_label("an agent", &name, false)?;
     if types.is_empty() {
         return Err(Error::new(
             ErrorKind::InvalidArgument,

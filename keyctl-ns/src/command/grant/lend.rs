@@ -95,7 +95,9 @@ fn lend(
 
 /// The daemon's error as one about this grant: it knows the key by its serial alone.
 fn about(error: CommandError, what: &str) -> CommandError {
-    if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::TimedOut) {
+    let elsewhere = matches!(error.kind, ErrorKind::Unreachable | ErrorKind::TimedOut);
+    // Otherwise it is about the caller, the container or a key that is not there.
+    if elsewhere || !error.message.starts_with("cannot ") {
         return error;
     }
     let cause = error.cause.clone().unwrap_or_else(|| error.message.clone());

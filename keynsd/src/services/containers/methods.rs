@@ -49,8 +49,7 @@ async fn on_create(daemon: Rc<Daemon>, _: Context, call: Create) -> Result<Reply
 async fn on_list(daemon: Rc<Daemon>, _: Context, call: List) -> Result<Reply<Listing>, Error> {
     let table = &daemon.containers;
     let shown = |state| call.dead || state != State::Dead;
-    let containers =
-        table.map(|record| shown(record.state).then(|| container_info(table, record)));
+    let containers = table.map(|record| shown(record.state).then(|| container_info(table, record)));
     Ok(Listing { containers }.into())
 }
 
@@ -153,17 +152,31 @@ async fn on_kill(daemon: Rc<Daemon>, _: Context, call: Kill) -> Result<Reply<Kil
             }
         };
     };
+    if !(1..=64).contains(&signal) {
+        let message = format!("cannot send signal {signal} to container “{}”", record.path);
+        return Err(Error::new(ErrorKind::InvalidArgument, message)
+            .cause("a signal is a number from 1 to 64"));
+    }
     let process = call.process.unwrap_or(1);
     let lives = daemon.containers.with(record.id, |entry| {
-        entry.processes.get(&process).is_some_and(|process| process.exit.is_none())
+        entry
+            .processes
+            .get(&process)
+            .is_some_and(|process| process.exit.is_none())
     });
     if lives != Some(true) {
         return Err(Error::new(
             ErrorKind::NoSuchProcess,
-            format!("cannot send signal {signal} to process {process} of “{}”", record.path),
+            format!(
+                "cannot send signal {signal} to process {process} of “{}”",
+                record.path
+            ),
         )
         .cause("it was never started or has ended")
-        .hint(format!("list them: keyctl-ns container show {}", record.path)));
+        .hint(format!(
+            "list them: keyctl-ns container show {}",
+            record.path
+        )));
     }
     let what = format!(
         "send signal {signal} to process {process} of “{}”",

@@ -72,12 +72,28 @@ impl ContainerTable {
             id.and_then(|id| self.get(id))
         };
         found.ok_or_else(|| {
-            Error::new(
+            let missing = Error::new(
                 ErrorKind::NoSuchContainer,
                 format!("there is no container “{}”", text::escape(name.as_bytes())),
-            )
-            .hint("list the containers: keyctl-ns container list")
+            );
+            match self.last_dead(name) {
+                Some(id) => missing
+                    .cause(format!(
+                        "the last one of this name is dead, its number is {id}"
+                    ))
+                    .hint(format!("see how it ended: keyctl-ns container show {id}")),
+                None => missing.hint("list the containers: keyctl-ns container list"),
+            }
         })
+    }
+
+    /// The youngest dead container that had this name and was not removed.
+    fn last_dead(&self, name: &str) -> Option<ContainerId> {
+        let entries = self.entries.borrow();
+        let mut records = entries.values().rev().map(|entry| &entry.record);
+        records
+            .find(|r| r.state == State::Dead && r.path.to_string() == name)
+            .map(|r| r.id)
     }
 
     /// The container with this number, dead or alive.
@@ -102,7 +118,11 @@ impl ContainerTable {
     /// What `look` makes of each container, in order of creation.
     pub fn map<R>(&self, look: impl FnMut(&ContainerRecord) -> Option<R>) -> Vec<R> {
         let entries = self.entries.borrow();
-        entries.values().map(|entry| &entry.record).filter_map(look).collect()
+        entries
+            .values()
+            .map(|entry| &entry.record)
+            .filter_map(look)
+            .collect()
     }
 
     /// Number of containers that are not dead.

@@ -8,6 +8,7 @@ use keyns::engine::mainline::keyring::store::now;
 use keyns::engine::mainline::keyring::{Home, KeyRef};
 use keyns::expression::{Expression, Object, Place, Refusal, copy_mask};
 use keyns::rights::Rights;
+use keyns::text;
 use keyns_interfaces::keys::{GrantTo, Granted, Ungrant, Ungranted};
 use keyns_interfaces::{Error, ErrorKind};
 use keyns_sys::KeySerial;
@@ -56,8 +57,8 @@ fn express(call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
             Err(Error::new(ErrorKind::ImpliedRights, format!("cannot {what}"))
                 .cause(format!(
                     "on this kernel a container that may {} a key may also {} it (engine: mainline)",
-                    words(requested),
-                    words(implied)
+                    verbs(requested),
+                    verbs(implied)
                 ))
                 .hint(format!("accept the extra rights: --accept-implied {accept}"))
                 .rights(names(implied)))
@@ -67,18 +68,26 @@ fn express(call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
             format!("cannot {what}"),
         )
         .cause(format!(
-            "no permission mask of this kernel gives a container the right to {}",
-            words(rights)
+            "no permission mask of this kernel gives a container {} on a key",
+            join(names(rights))
         ))
         .hint("leave these rights out")
         .rights(names(rights))),
     }
 }
 
-fn words(rights: Rights) -> String {
-    let mut names = names(rights);
-    match names.pop() {
-        Some(last) if !names.is_empty() => format!("{} and {last}", names.join(", ")),
+/// What someone with these rights may do with a key: “read and invalidate”.
+fn verbs(rights: Rights) -> String {
+    let verb = |right: String| match right.as_str() {
+        "inval" => "invalidate".to_owned(),
+        _ => right,
+    };
+    join(names(rights).into_iter().map(verb).collect())
+}
+
+fn join(mut words: Vec<String>) -> String {
+    match words.pop() {
+        Some(last) if !words.is_empty() => format!("{} and {last}", words.join(", ")),
         last => last.unwrap_or_default(),
     }
 }
@@ -94,7 +103,7 @@ impl KeyBook {
         let asked = call.rights.join(",");
         let what = format!(
             "grant {} on {} to container “{}”",
-            keyns::text::escape(asked.as_bytes()),
+            text::escape(asked.as_bytes()),
             shown(&call.key),
             record.path
         );
@@ -275,7 +284,10 @@ impl KeyBook {
         let Some(grant) = source.grant_to(record.id).cloned() else {
             return Err(Error::new(ErrorKind::NoSuchKey, format!("cannot {what}"))
                 .cause("it is not granted to this container")
-                .hint("see who has it: keyctl-ns acl KEY"));
+                .hint(format!(
+                    "see who has it: keyctl-ns acl {}",
+                    text::escape(call.key.bytes())
+                )));
         };
         let (container, copy) = (record.id, grant.copy);
         let copy_removed = self

@@ -17,8 +17,16 @@ pub(super) fn shown(key: &ByteText) -> String {
 }
 
 pub(super) fn no_such_key(key: &ByteText) -> Error {
+    // As it was typed: the part before the first `/`.
+    let list = match key.bytes().iter().position(|&b| b == b'/') {
+        Some(end) => {
+            let container = key.bytes().get(..end).unwrap_or_default();
+            format!("keyctl-ns list --container {}", text::escape(container))
+        }
+        None => "keyctl-ns list --all".to_owned(),
+    };
     Error::new(ErrorKind::NoSuchKey, format!("there is no {}", shown(key)))
-        .hint("list the keys: keyctl-ns list")
+        .hint(format!("list the keys: {list}"))
 }
 
 /// A key as a caller names it.

@@ -44,20 +44,21 @@ fn secret(payload: &Payload) -> SecretBytes {
 }
 
 fn demand_size(type_: &[u8], payload: &Payload, what: &str) -> Result<(), Error> {
-    let most = match type_ {
-        b"user" | b"logon" => MAX_USER_PAYLOAD,
-        _ => MAX_PAYLOAD,
+    // The other types judge for themselves what is too little (`user_preparse` in the kernel).
+    let (least, most) = match type_ {
+        b"user" | b"logon" => (1, MAX_USER_PAYLOAD),
+        _ => (0, MAX_PAYLOAD),
     };
-    if payload.bytes().len() <= most {
-        return Ok(());
-    }
-    Err(
-        Error::new(ErrorKind::TooLarge, format!("cannot {what}")).cause(format!(
-            "a payload of type “{}” has at most {most} bytes, this one has {}",
-            text::escape(type_),
-            payload.bytes().len()
-        )),
-    )
+    let length = payload.bytes().len();
+    let kind = match length {
+        _ if length < least => ErrorKind::InvalidArgument,
+        _ if length > most => ErrorKind::TooLarge,
+        _ => return Ok(()),
+    };
+    Err(Error::new(kind, format!("cannot {what}")).cause(format!(
+        "a payload of type “{}” has {least} to {most} bytes, this one has {length}",
+        text::escape(type_),
+    )))
 }
 
 impl KeyBook {
@@ -94,6 +95,10 @@ impl KeyBook {
                     refused("types that begin with “.” are the kernel's own".into()).errno(EPERM)
                 }
                 Some(ENODEV) => refused("this kernel has no such key type".into()).errno(ENODEV),
+                // `logon_vet_description` in the kernel; the payload was judged above.
+                Some(EINVAL) if call.type_ == "logon" => {
+                    refused("the description of a logon key is SERVICE:NAME".into()).errno(EINVAL)
+                }
                 Some(EINVAL) => {
                     refused("the key type refuses this description or payload".into()).errno(EINVAL)
                 }

@@ -208,7 +208,10 @@ fn unintercept(daemon: &Daemon, call: &Unintercept) -> Result<Empty, Error> {
     let rule = rule.map(|rule| rule.id).ok_or_else(|| {
         let type_ = keyns::text::escape(call.type_.as_bytes());
         let message = format!("container “{}” has no rule for “{type_}”", container.path);
-        Error::new(ErrorKind::NoSuchRule, message).hint("keyctl-ns intercept list shows the rules")
+        Error::new(ErrorKind::NoSuchRule, message).hint(format!(
+            "list its rules: keyctl-ns intercept list {}",
+            container.path
+        ))
     })?;
     upcalls
         .store

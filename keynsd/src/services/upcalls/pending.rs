@@ -310,7 +310,7 @@ impl Table {
 
 fn no_such_upcall(id: RequestId) -> Error {
     Error::new(ErrorKind::NoSuchUpcall, format!("there is no upcall {id}"))
-        .hint("keyctl-ns upcalls lists those that wait")
+        .hint("list those that wait: keyctl-ns upcalls")
 }
 
 #[cfg(test)]

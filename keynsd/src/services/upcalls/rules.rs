@@ -114,11 +114,11 @@ impl RuleSpec {
         }
         let default_deadline = match &target {
             Target::Queue(name) => {
-                check_label("queue", name, false)?;
+                check_label("a queue", name, false)?;
                 QUEUE_DEADLINE
             }
             Target::Agent(name) => {
-                check_label("agent", name, true)?;
+                check_label("an agent", name, true)?;
                 AGENT_DEADLINE
             }
             Target::Reject(rejection) => {
@@ -202,7 +202,7 @@ pub fn check_label(what: &str, name: &str, may_be_empty: bool) -> Result<(), Err
         return Err(Error::new(
             ErrorKind::InvalidArgument,
             format!(
-                "“{}” cannot be the name of a {what}",
+                "“{}” cannot be the name of {what}",
                 keyns::text::escape(name.as_bytes())
             ),
         )
