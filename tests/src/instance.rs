@@ -51,7 +51,15 @@ impl Instance {
     /// When it does not.
     #[must_use]
     pub fn start(what: &str) -> Self {
-        let name = unique(what);
+        Self::start_as(unique(what))
+    }
+
+    /// Same under a name of [`unique`] that is known already.
+    ///
+    /// # Panics
+    /// When the daemon does not answer.
+    #[must_use]
+    pub fn start_as(name: String) -> Self {
         let log = std::env::temp_dir().join(format!("keyns-{name}.log"));
         let mut instance = Self {
             name,
