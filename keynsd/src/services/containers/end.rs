@@ -168,17 +168,14 @@ async fn kill_all(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), E
 
 /// Dead containers are kept for their exit status, the last ones only.
 fn forget_oldest_dead(daemon: &Daemon) {
-    let dead: Vec<_> = daemon
+    let dead = daemon
         .containers
-        .all()
-        .into_iter()
-        .filter(|r| r.state == State::Dead)
-        .collect();
-    for record in dead.iter().take(dead.len().saturating_sub(DEAD_KEPT)) {
-        if let Err(error) = daemon.store.delete("containers", &record.id.to_string()) {
-            tracing::warn!(container = record.id.0, %error, "a dead container stays stored");
+        .map(|record| (record.state == State::Dead).then_some(record.id));
+    for id in dead.iter().take(dead.len().saturating_sub(DEAD_KEPT)) {
+        if let Err(error) = daemon.store.delete("containers", &id.to_string()) {
+            tracing::warn!(container = id.0, %error, "a dead container stays stored");
         }
-        daemon.containers.remove(record.id);
+        daemon.containers.remove(*id);
     }
 }
 
