@@ -87,6 +87,8 @@ fn serve(args: DaemonArgs) -> Result<(), crate::run::StartError> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would report to the same place, and panic where nobody reads it any more.
+        .log_internal_errors(false)
         .init();
     crate::run::run(Config {
         paths: args.instance,

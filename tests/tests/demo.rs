@@ -234,24 +234,39 @@ fn the_demo_succeeds_twice_in_a_row_and_leaves_the_machine_as_it_was() {
 fn a_demo_that_was_killed_is_cleaned_up_by_the_next_one() {
     let _turn = turn();
     let before = Machine::look();
-    // In the middle of a step each time: with nothing but a daemon, with containers in each other,
-    // with an agent, with requests that wait, and with a daemon that is dead.
+    // In the middle of a step each time: with a daemon that is dead, with containers in each other,
+    // with nothing but a daemon, with an agent, with requests that wait.
     let markers = [
-        " 1 of 20",
+        "kill -KILL",
         "container run demo.inner",
+        " 1 of 20",
         "agent serve",
         "probe flood",
-        "kill -KILL",
     ];
+    let mut former: Option<String> = None;
     for marker in markers {
         let (mut child, lines) = run_up_to(marker);
         child.kill().unwrap();
         child.wait().unwrap();
         drop(lines);
+        let left = Machine::look();
         assert!(
-            Machine::look() != before,
+            left != before,
             "nothing was left at “{marker}”: the test is idle"
         );
+        let instance = format!("demo-{}", child.id());
+        let of = |name: &str| {
+            left.files
+                .iter()
+                .any(|file| file.to_string_lossy().contains(name))
+        };
+        assert!(of(&instance));
+        if let Some(former) = former.replace(instance) {
+            assert!(
+                !of(&former),
+                "{former} is left although a demo ran after it"
+            );
+        }
     }
     let said = assert_all_ok(run(&["--yes"]));
     assert!(

@@ -96,8 +96,8 @@ pub fn remove(_: &Turn, programs: &Programs) -> Result<Vec<String>, CommandError
                 .hint("keynsd upcall status shows how things stand"));
         }
     }
-    for daemon in daemons {
-        daemon.stop()?;
+    for (daemon, name) in daemons.into_iter().zip(&names) {
+        daemon.stop(programs, name)?;
     }
     Ok(names.into_iter().collect())
 }
@@ -150,7 +150,7 @@ impl Leftover {
         end_containers(server)
     }
 
-    fn stop(self) -> Result<(), CommandError> {
+    fn stop(self, programs: &Programs, instance: &str) -> Result<(), CommandError> {
         match self {
             Self::Again(mut server) => server.stop(),
             Self::Alive(server, process) => {
@@ -160,13 +160,19 @@ impl Leftover {
                 pidfd_send_signal(&process, Signal::TERM).map_err(failed)?;
                 let mut ended = [PollFd::new(&process, PollFlags::IN)];
                 let patience = Timespec::try_from(PATIENCE).ok();
-                match poll(&mut ended, patience.as_ref()).map_err(failed)? {
-                    0 => Err(CommandError::new(
+                if poll(&mut ended, patience.as_ref()).map_err(failed)? == 0 {
+                    return Err(CommandError::new(
                         ErrorKind::TimedOut,
                         format!("{} does not stop", server.line()),
-                    )),
-                    _ => Ok(()),
+                    ));
                 }
+                // It may have been a daemon that was not told to remove everything, or failed to.
+                if instances().contains(instance) {
+                    let mut again = Server::new(programs.clone(), instance);
+                    again.start()?;
+                    again.stop()?;
+                }
+                Ok(())
             }
         }
     }
