@@ -21,6 +21,8 @@ pub struct Instance {
     service_uid: u32,
     daemon: Option<Child>,
     log: PathBuf,
+    /// What the daemon logs (`RUST_LOG`).
+    level: &'static str,
 }
 
 /// What a command printed, and how it ended.
@@ -60,12 +62,22 @@ impl Instance {
     /// When the daemon does not answer.
     #[must_use]
     pub fn start_as(name: String) -> Self {
+        Self::start_logging(name, "info")
+    }
+
+    /// Same with a daemon that logs as much as `level` says.
+    ///
+    /// # Panics
+    /// When the daemon does not answer.
+    #[must_use]
+    pub fn start_logging(name: String, level: &'static str) -> Self {
         let log = std::env::temp_dir().join(format!("keyns-{name}.log"));
         let mut instance = Self {
             name,
             service_uid: service_uid(),
             daemon: None,
             log,
+            level,
         };
         instance.start_daemon();
         instance
@@ -103,6 +115,7 @@ impl Instance {
             .open(&self.log)
             .unwrap();
         let child = Command::new(bin_dir().join("keynsd"))
+            .env("RUST_LOG", self.level)
             .args(["--instance", &self.name, "--transient", "--helpers"])
             .arg(bin_dir())
             .args(["--service-uid", &self.service_uid.to_string()])

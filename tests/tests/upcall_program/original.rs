@@ -4,18 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use keyns::routing::RoutingKey;
 use keyns::takeover::{Root, status};
-use keyns_sys::upcall_wire::{Doubts, ToUpcall};
+use keyns_sys::upcall_wire::ToUpcall;
 use keyns_tests::unique;
 
-use crate::denizen::{Answer, CONTAINER, Denizen, wish};
-use crate::{
-    EKEYREJECTED, EKEYREVOKED, ENOKEY, Route, program, requester_for_everyone, routed, taken,
-    taken_alone,
-};
+use crate::denizen::{Answer, Denizen, wish};
+use crate::{ENOKEY, Route, program, routed, taken, taken_alone};
 
 fn asks_on_host(description: &str) -> Answer {
     Denizen::start(&[], &wish(description)).ask_and_wait()
@@ -70,68 +66,6 @@ fn a_request_of_the_host_reaches_the_original_program_as_from_the_kernel() {
         assert_eq!(report.oom_score_adj, "0");
         assert_eq!(report.ignored, "0000000000000000");
     }
-}
-
-/// Waits until a program has written a file, and reads it.
-fn read_soon(path: &Path) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        match fs::read_to_string(path) {
-            Ok(text) => return text,
-            Err(e) => assert!(Instant::now() < deadline, "{}: {e}", path.display()),
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Lets a program of the host ask with the authority over a request of this denizen; returns the
-/// doubts about it, and how the program fared while the outer request was open and after.
-fn nested(mut outer: Denizen) -> (Doubts, Vec<String>) {
-    let inner = unique("inner");
-    let original = FakeOriginal::asking_for(&inner);
-    outer.ask();
-    read_soon(&original.dir.path().join("started"));
-    // Only now is it a container, so that the outer request went to the host's program.
-    let mut route = Route::new();
-    route.add(RoutingKey::Pid(outer.pid_ns));
-    let daemon = route.daemon();
-    fs::write(original.dir.path().join("go"), "").unwrap();
-    let (peer, request, _fd) = daemon.next();
-    assert_eq!(request.description, inner.as_bytes());
-    assert_eq!(request.callout.as_slice(), b"nested");
-    assert_eq!(request.pid_ns.first(), Some(&outer.pid_ns));
-    assert_eq!(request.comm, b"requester", "not the program that asks");
-    peer.instantiate("for the inner");
-    assert_eq!(peer.outcome(), (0, true));
-    assert_eq!(outer.answer(), Err(EKEYREJECTED));
-    let report = read_soon(&original.dir.path().join("report"));
-    (request.doubts, report.lines().map(str::to_owned).collect())
-}
-
-#[test]
-fn a_nested_request_is_one_of_the_outer_requester_and_only_while_that_waits() {
-    let _taken = taken_alone();
-    let (doubts, report) = nested(Denizen::start(CONTAINER, &wish("outer")));
-    assert_eq!(
-        doubts,
-        Doubts::default(),
-        "nothing tells it from a direct one"
-    );
-    assert_eq!(report, ["for the inner", &EKEYREVOKED.to_string()]);
-}
-
-#[test]
-fn a_nested_request_made_with_other_ids_is_in_doubt() {
-    let _taken = taken_alone();
-    let (dir, copy) = requester_for_everyone();
-    let below = ["unshare", "--pid", "--fork", "--mount-proc", "setpriv"];
-    let ids = ["--clear-groups", "--reuid", "61235", "--regid", "61235"];
-    let below = [&below[..], &ids].concat();
-    let outer = Denizen::start_program(&below, &copy, &wish("outer"));
-    let (doubts, report) = nested(outer);
-    assert_eq!((doubts.other_ids, doubts.not_waiting), (true, false));
-    assert_eq!(report.get(1), Some(&EKEYREVOKED.to_string()));
-    drop(dir);
 }
 
 /// Runs `keyns-upcall` as the kernel would, in a mount namespace of its own where no container is
@@ -213,14 +147,6 @@ impl FakeOriginal {
              sed -n 's/^Sig[BI][lg][kn]:\\t//p' /proc/$$/status) >{}\n",
             to.display()
         );
-        Self::with(dir, &text)
-    }
-
-    /// One that asks again in the requester's name; see `nested.rs`.
-    fn asking_for(description: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (nested, place) = (env!("CARGO_BIN_EXE_nested"), dir.path().display());
-        let text = format!("#!/bin/sh\nexec {nested} {place} '{description}' \"$@\"\n");
         Self::with(dir, &text)
     }
 
