@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use keyns::takeover::{TakeOver, TakeOverError, take_over};
 use keyns_tests::instance::{Instance, Ran};
 use keyns_tests::{bin_dir, unique};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// A text that is nowhere else on this machine.
 fn canary() -> String {
     let random = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
-    // A multiple of three bytes, so that its base64 has no padding.
+    // 30 bytes: base64 without padding, and one line of hexadecimal.
     format!(
         "canary{}",
         random.trim().replace('-', "").get(..30).unwrap()
@@ -155,21 +157,25 @@ fn files(directory: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-/// A command that runs beside, with all it prints in a file.
-fn beside(instance: &Instance, arguments: &[&str], file: &Path) -> Child {
-    let log = File::create(file).unwrap();
-    instance
-        .command(arguments)
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+/// A command that runs beside, with all it prints in a file; interrupted when this is dropped.
+struct Beside(Child);
+
+impl Beside {
+    fn start(instance: &Instance, arguments: &[&str], file: &Path) -> Self {
+        let log = File::create(file).unwrap();
+        let mut command = instance.command(arguments);
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        Self(child.unwrap())
+    }
 }
 
-fn stop(mut child: Child) {
-    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    child.wait().unwrap();
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.id().cast_signed());
+        // It may have ended with the daemon.
+        let _ = kill(pid, Signal::SIGINT);
+        self.0.wait().unwrap();
+    }
 }
 
 #[test]
@@ -187,7 +193,7 @@ fn a_payload_is_only_where_it_was_sent() {
         printed.push((what.join(" "), text));
         ran.code
     };
-    let watch = beside(&instance, &["--json", "watch"], &file("watch"));
+    let _watch = Beside::start(&instance, &["--json", "watch"], &file("watch"));
     instance.until("the watch has begun", || {
         fs::read_to_string(file("watch"))
             .unwrap()
@@ -250,9 +256,9 @@ fn a_payload_is_only_where_it_was_sent() {
     let bad = [
         "agent", "serve", "logon", "--name", "bad", "--", "sh", "-c", &script,
     ];
-    let agents = [
-        beside(&instance, &good, &file("good")),
-        beside(&instance, &bad, &file("bad")),
+    let _agents = [
+        Beside::start(&instance, &good, &file("good")),
+        Beside::start(&instance, &bad, &file("bad")),
     ];
     instance.until("the agents are there", || {
         instance.json(&["agent", "list"])["agents"]
@@ -293,8 +299,8 @@ fn a_payload_is_only_where_it_was_sent() {
     let shows: [&[&str]; 15] = [
         &["container", "list"], &["container", "show", "web"], &["container", "keyring", "web"],
         &["list", "--all"], &["list", "--container", "web"], &["tree"],
-        &["describe", "web/user:token"], &["query", "web/user:token"], &["acl", "web/user:token"],
-        &["upcalls"], &["query", &id], &["agent", "list"], &["intercept", "list"],
+        &["describe", "web/user:token"], &["agent", "list"], &["acl", "web/user:token"],
+        &["upcalls"], &["upcalls", "--history", "9"], &["query", &id], &["intercept", "list"],
         &["features"], &["ungrant", "web/user:token", "container:web"],
     ];
     for arguments in shows {
@@ -374,8 +380,6 @@ fn a_payload_is_only_where_it_was_sent() {
             panic!("{found} is in {place}: {}", String::from_utf8_lossy(text));
         }
     }
-    agents.into_iter().for_each(stop);
-    stop(watch);
     instance.stop();
 }
 

@@ -39,7 +39,6 @@ const EAGAIN: i32 = 11;
 const EINVAL: i32 = 22;
 const ETIMEDOUT: i32 = 110;
 const ENOKEY: i32 = 126;
-const EKEYREVOKED: i32 = 128;
 const EKEYREJECTED: i32 = 129;
 
 fn program() -> PathBuf {
