@@ -126,7 +126,7 @@ pub fn router(daemon: &Rc<Daemon>) -> Router<Daemon> {
             vendor: "keyns".into(),
             product: "keynsd".into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            url: "https://keyns.org".into(),
+            url: String::new(),
         },
     );
     manager::register(&mut router);

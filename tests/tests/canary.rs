@@ -19,7 +19,7 @@ fn canary() -> String {
     // 30 bytes: base64 without padding, and one line of hexadecimal.
     format!(
         "canary{}",
-        random.trim().replace('-', "").get(..30).unwrap()
+        random.trim().replace('-', "").get(..24).unwrap()
     )
 }
 
