@@ -1,7 +1,7 @@
 //! Starting the engine's helper programs.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -22,7 +22,8 @@ impl SealedProgram {
     /// Copies the program at `path` and seals the copy.
     ///
     /// # Errors
-    /// Those of reading the file and of `memfd_create(2)`.
+    /// Those of reading the file and of `memfd_create(2)`; `ENOEXEC` for what is no ELF program,
+    /// which starting it would hand to a shell (`execvp(3)`).
     pub fn load(path: &Path) -> io::Result<Self> {
         let name = path
             .file_name()
@@ -33,6 +34,12 @@ impl SealedProgram {
         let image =
             rustix::fs::memfd_create(&name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut copy = File::from(image);
+        let mut magic = [0; 4];
+        source.read_exact(&mut magic).map_err(|_| no_program())?;
+        if magic != *b"\x7fELF" {
+            return Err(no_program());
+        }
+        copy.write_all(&magic)?;
         io::copy(&mut source, &mut copy)?;
         let image = OwnedFd::from(copy);
         rustix::fs::fcntl_add_seals(
@@ -59,4 +66,8 @@ impl SealedProgram {
             .stdout(Stdio::null())
             .spawn()
     }
+}
+
+fn no_program() -> io::Error {
+    rustix::io::Errno::NOEXEC.into()
 }
