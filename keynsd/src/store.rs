@@ -151,12 +151,17 @@ impl Store {
         })
     }
 
-    /// Removes the store with everything in it.
+    /// Removes the store with everything in it, and the directory of all stores with the last one.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn remove(&self) -> io::Result<()> {
-        fs::remove_dir_all(&self.directory)
+        fs::remove_dir_all(&self.directory)?;
+        if let Some(all) = self.directory.parent() {
+            // It is not empty while anybody else has something in it.
+            let _ = fs::remove_dir(all);
+        }
+        Ok(())
     }
 }
 

@@ -261,6 +261,8 @@ pub(super) struct Change {
     lock: PathBuf,
     _held: File,
     users: PathBuf,
+    /// Where lasting records are, other daemons' states among them.
+    lasting: PathBuf,
 }
 
 impl Change {
@@ -285,19 +287,25 @@ impl Change {
                     lock,
                     _held: held,
                     users: root.run("takeover.users"),
+                    lasting: root.0.join("var/lib/keyns"),
                 });
             }
         }
     }
 
-    /// Ends the change; if nobody relies on a take-over, the locks go, and the directory if empty.
+    /// Ends the change; if nobody relies on a take-over, the locks go, and empty directories.
     pub(super) fn end(self) -> Result<()> {
         if !self.is_unused()? {
             return Ok(());
         }
         remove_file(&self.users)?;
         remove_file(&self.lock)?;
-        if let Some(directory) = self.lock.parent() {
+        for directory in self
+            .lock
+            .parent()
+            .into_iter()
+            .chain([self.lasting.as_path()])
+        {
             // Not empty: a daemon uses it too.
             let _ = fs::remove_dir(directory);
         }

@@ -110,6 +110,17 @@ impl Machine {
         })
     }
 
+    /// The files there were, less what belongs to all instances and went with the last one: it was
+    /// left by one that ended otherwise.
+    fn needed_without(&self, after: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let run = Path::new(RUN);
+        let of_nobody =
+            |path: &Path| path == run || SHARED.iter().any(|name| path == run.join(name));
+        let mut files = self.files.clone();
+        files.retain(|path| after.contains(path) || !of_nobody(path));
+        files
+    }
+
     /// How `self` differs from `before`, in sentences; what others have done meanwhile left out
     /// where it can be told.
     #[must_use]
@@ -130,7 +141,7 @@ impl Machine {
         ));
         found.extend(changes(
             "file",
-            &shown_paths(&before.files),
+            &shown_paths(&before.needed_without(&self.files)),
             &shown_paths(&self.files),
         ));
         for (serial, key) in &self.keys {
