@@ -49,7 +49,10 @@ fn ask(n: u64) -> io::Result<Duration> {
             Ok(serial) => break (serial, begun.elapsed()),
             // The kernel frees invalidated keys in its own time, and until then they count. This is
             // refused before anybody is asked.
-            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EDQUOT as i32) && patience > 0 => {
+            Err(error)
+                if error.raw_os_error() == Some(nix::errno::Errno::EDQUOT as i32)
+                    && patience > 0 =>
+            {
                 patience -= 1;
                 std::thread::sleep(Duration::from_millis(10));
             }
