@@ -42,23 +42,9 @@ pub(crate) fn run() -> Result<(), Failure> {
 fn ask(n: u64) -> io::Result<Duration> {
     let description = CString::new(format!("{PREFIX}{}-{n}", std::process::id()))?;
     let callout = CString::new(format!("payload-{n}"))?;
-    let mut patience = 500;
-    let (serial, took) = loop {
-        let begun = Instant::now();
-        match key::request_key(c"user", &description, Some(&callout), KeySerial::NONE) {
-            Ok(serial) => break (serial, begun.elapsed()),
-            // The kernel frees invalidated keys in its own time, and until then they count. This is
-            // refused before anybody is asked.
-            Err(error)
-                if error.raw_os_error() == Some(nix::errno::Errno::EDQUOT as i32)
-                    && patience > 0 =>
-            {
-                patience -= 1;
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(error) => return Err(error),
-        }
-    };
+    let begun = Instant::now();
+    let serial = key::request_key(c"user", &description, Some(&callout), KeySerial::NONE)?;
+    let took = begun.elapsed();
     if key::read(serial)? != callout.as_bytes() {
         return Err(io::Error::other(
             "the key has another payload than was asked for",

@@ -11,6 +11,7 @@ mod idle;
 mod machine;
 mod parts;
 mod ping;
+mod quota;
 mod round_trip;
 mod sample;
 mod stock;

@@ -7,6 +7,7 @@ use keyns_sys::{KeySerial, key};
 use crate::Failure;
 use crate::agent::Agent;
 use crate::parts::Plan;
+use crate::quota::Raised;
 use crate::sample::Sample;
 use crate::stock::Stock;
 use crate::table::Row;
@@ -29,6 +30,7 @@ const FOREIGN: [(u32, Option<f64>); 4] = [
 /// # Errors
 /// Any request that is not answered.
 pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
+    let _quota = Raised::new()?;
     let world = World::start()?;
     compare(plan, stock, &world).map_err(|failure| world.explain(&failure))
 }
