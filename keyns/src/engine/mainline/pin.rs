@@ -37,7 +37,13 @@ pub fn prepare(directory: &Path) -> io::Result<()> {
 pub fn dissolve(directory: &Path) -> io::Result<()> {
     if directory.exists() {
         if is_mount_point(directory)? {
-            rustix::mount::unmount(directory, UnmountFlags::empty())?;
+            match rustix::mount::unmount(directory, UnmountFlags::empty()) {
+                // No pin is left, but somebody is just looking at one that was.
+                Err(rustix::io::Errno::BUSY) if fs::read_dir(directory)?.next().is_none() => {
+                    rustix::mount::unmount(directory, UnmountFlags::DETACH)?;
+                }
+                other => other?,
+            }
         }
         fs::remove_dir(directory)?;
     }
