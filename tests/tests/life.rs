@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use keyns::engine::mainline::pin;
 use keyns_tests::instance::Instance;
 
 fn state(instance: &Instance, name: &str) -> String {
@@ -370,9 +371,13 @@ fn a_daemon_killed_at_any_instant_leaves_no_container_half_done() {
             state(&instance, &name) == "none"
         });
     }
-    let pins = fs::read_dir(instance.runtime().join("ns")).unwrap().count();
-    let groups = groups(&instance);
-    assert_eq!((pins, groups), (0, 0), "{}", instance.log());
+    let pins = pin::of_containers(&instance.runtime().join("ns")).unwrap();
+    assert_eq!(
+        (pins.len(), groups(&instance)),
+        (0, 0),
+        "{}",
+        instance.log()
+    );
     instance.stop();
 }
 

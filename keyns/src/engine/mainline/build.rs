@@ -1,4 +1,5 @@
-//! Building a container's namespaces, in the helper `keyns-stage`.
+//! Building namespaces, in the helper `keyns-stage`: a container's, or once per instance the *seed*,
+//! the almost empty mount namespace from which those of containers are copied.
 //!
 //! Two processes work on it. The *builder* stays in the host's namespaces: it writes the id maps
 //! and pins what there is to pin. The *holder*, its child, walks into the new namespaces and does
@@ -27,9 +28,18 @@ use super::channel::Channel;
 use super::failure::Failure;
 use super::{cgroup, pin, root};
 
-/// Everything the builder needs to know.
+/// What is to be built.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct BuildRequest {
+pub(super) enum BuildRequest {
+    /// The seed, pinned there.
+    Seed(PathBuf),
+    /// The namespaces of a container.
+    Container(ContainerPlan),
+}
+
+/// Everything the builder needs to know about a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ContainerPlan {
     /// Host name, if the container has its own.
     pub(super) host_name: String,
     pub(super) namespaces: Namespaces,
@@ -40,6 +50,8 @@ pub(super) struct BuildRequest {
     pub(super) parent_user: Option<(IdRange, PathBuf)>,
     /// Mount namespace of the nearest ancestor that has one.
     pub(super) parent_mount: Option<PathBuf>,
+    /// Pin of the seed.
+    pub(super) seed: PathBuf,
     /// Made already.
     pub(super) cgroup: PathBuf,
     /// Directory of the pins; made already.
@@ -68,30 +80,72 @@ pub fn main() -> io::Result<()> {
     let daemon = Channel::from(process::take_inherited(&alone, 0)?);
     daemon.set_timeout(Some(Duration::from_secs(20)))?;
     let (request, mut fds) = daemon.receive::<BuildRequest>()?;
-    let reply: BuildReply = build(&alone, &request, fds.pop().as_ref()).inspect_err(|_| {
-        // Half a container is none; what cannot be undone here is reported by the pins left.
-        let _ = pin::unpin_all(&request.pins);
-    });
+    let reply: BuildReply = match &request {
+        BuildRequest::Seed(target) => build_seed(&alone, target),
+        BuildRequest::Container(plan) => {
+            build_container(&alone, plan, fds.pop().as_ref()).inspect_err(|_| {
+                // Half a container is none; what cannot be undone here is reported by the pins left.
+                let _ = pin::unpin_all(&plan.pins);
+            })
+        }
+    };
     daemon.send(&reply, &[])
 }
 
-fn build(
+fn build_seed(alone: &SingleThreaded, target: &Path) -> BuildReply {
+    let hold = |builder: &Channel| {
+        close_inherited(alone, builder, None)?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(Failure::of("make a mount namespace"))?;
+        root::become_seed()?;
+        stay_until_pinned(builder)
+    };
+    with_holder(alone, ForkOptions::default(), hold, |holder, pid| {
+        match hear(holder)? {
+            Step::Unshared => {}
+            Step::Staged => return Err(Failure::because("build the seed in one step")),
+        }
+        let inode = pin::pin(Path::new(&format!("/proc/{pid}/ns/mnt")), target)
+            .map_err(Failure::of("pin the seed"))?;
+        Ok(BTreeMap::from([(
+            Namespace::Mount.file().to_owned(),
+            inode,
+        )]))
+    })
+}
+
+fn build_container(
     alone: &SingleThreaded,
-    request: &BuildRequest,
+    request: &ContainerPlan,
     directory: Option<&OwnedFd>,
-) -> Result<BTreeMap<String, u64>, Failure> {
-    let (ours, theirs) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
-    ours.set_timeout(Some(Duration::from_secs(15)))
-        .map_err(Failure::of("set a time-out"))?;
+) -> BuildReply {
     let cgroup = cgroup::open(&request.cgroup).map_err(Failure::of("open the cgroup"))?;
     let options = ForkOptions {
         cgroup: Some(cgroup.as_fd()),
         ..ForkOptions::default()
     };
+    with_holder(
+        alone,
+        options,
+        |builder| hold(alone, request, directory, builder),
+        |holder, pid| attend(alone, request, holder, pid),
+    )
+}
+
+/// Forks a holder, and attends to it until what it holds is pinned.
+fn with_holder<T>(
+    alone: &SingleThreaded,
+    options: ForkOptions<'_>,
+    hold: impl FnOnce(&Channel) -> Result<(), Failure>,
+    attend: impl FnOnce(&Channel, u32) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (ours, theirs) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
+    ours.set_timeout(Some(Duration::from_secs(15)))
+        .map_err(Failure::of("set a time-out"))?;
     let holder = match process::fork(alone, options).map_err(Failure::of("fork the holder"))? {
         Fork::Child => {
             drop(ours);
-            let code = match hold(alone, request, directory, &theirs) {
+            let code = match hold(&theirs) {
                 Ok(()) => 0,
                 Err(failure) => {
                     let _ = theirs.send(&Err::<Step, _>(failure), &[]);
@@ -103,19 +157,27 @@ fn build(
         Fork::Parent { pid, .. } => pid,
     };
     drop(theirs);
-    let result = attend(alone, request, &ours, holder);
+    let result = attend(&ours, holder);
     // Lets the holder go on to its end, whatever happened.
     drop(ours);
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(holder.cast_signed()), None);
     result
 }
 
+/// The next thing the holder has done.
+fn hear(holder: &Channel) -> Result<Step, Failure> {
+    let (step, _) = holder
+        .receive::<Result<Step, Failure>>()
+        .map_err(Failure::of("hear from the holder"))?;
+    step
+}
+
 fn attend(
     alone: &SingleThreaded,
-    request: &BuildRequest,
+    request: &ContainerPlan,
     holder: &Channel,
     pid: u32,
-) -> Result<BTreeMap<String, u64>, Failure> {
+) -> BuildReply {
     let ns = PathBuf::from(format!("/proc/{pid}/ns"));
     let mut pins = BTreeMap::new();
     let mut pin = |file: &str, name: &str| -> Result<(), Failure> {
@@ -124,14 +186,8 @@ fn attend(
         pins.insert(name.to_owned(), inode);
         Ok(())
     };
-    loop {
-        let (step, _) = holder
-            .receive::<Result<Step, Failure>>()
-            .map_err(Failure::of("hear from the holder"))?;
-        match step? {
-            Step::Staged => pin("mnt", STAGE_PIN)?,
-            Step::Unshared => break,
-        }
+    while let Step::Staged = hear(holder)? {
+        pin("mnt", STAGE_PIN)?;
         holder
             .send(&(), &[])
             .map_err(Failure::of("release the holder"))?;
@@ -220,19 +276,36 @@ pub(super) fn clone_flag(kind: Namespace) -> CloneFlags {
     }
 }
 
-fn hold(
+/// Leaves a holder nothing but the channel to its builder and `directory`, and its own death.
+fn close_inherited(
     alone: &SingleThreaded,
-    request: &BuildRequest,
-    directory: Option<&OwnedFd>,
     builder: &Channel,
+    directory: Option<&OwnedFd>,
 ) -> Result<(), Failure> {
     use nix::sys::signal::Signal;
 
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
     let mut keep = vec![builder.as_fd()];
     keep.extend(directory.map(AsFd::as_fd));
-    process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))?;
+    process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))
+}
 
+/// The last thing a holder does: the builder hangs up when everything is pinned.
+fn stay_until_pinned(builder: &Channel) -> Result<(), Failure> {
+    builder
+        .send(&Ok::<_, Failure>(Step::Unshared), &[])
+        .map_err(Failure::of("report to the builder"))?;
+    let _ = builder.receive::<()>();
+    Ok(())
+}
+
+fn hold(
+    alone: &SingleThreaded,
+    request: &ContainerPlan,
+    directory: Option<&OwnedFd>,
+    builder: &Channel,
+) -> Result<(), Failure> {
+    close_inherited(alone, builder, directory)?;
     // Opened while the pins are still in view.
     let parent_user = request
         .parent_user
@@ -246,10 +319,11 @@ fn hold(
         .or(request.parent_user.as_ref().map(|(ids, _)| *ids));
     let staged = has(Namespace::Mount) && request.root != Root::Copy;
     if staged {
+        let sources = root::Sources::clone_for(&request.root, directory)?;
+        enter(&request.seed, CloneFlags::CLONE_NEWNS)?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(Failure::of("make a mount namespace"))?;
-        root::make_private()?;
-        root::enter_new_root(&request.root, directory, owner.map_or(0, |ids| ids.base))?;
+        root::enter_new_root(sources, owner.map_or(0, |ids| ids.base))?;
         root::make_shared()?;
         if in_user_namespace {
             tell(builder, Step::Staged)?;
@@ -285,12 +359,7 @@ fn hold(
     if has(Namespace::Net) {
         process::loopback_up().map_err(Failure::of("switch the loopback interface on"))?;
     }
-    builder
-        .send(&Ok::<_, Failure>(Step::Unshared), &[])
-        .map_err(Failure::of("report to the builder"))?;
-    // The builder hangs up when everything is pinned.
-    let _ = builder.receive::<()>();
-    Ok(())
+    stay_until_pinned(builder)
 }
 
 fn tell(builder: &Channel, step: Step) -> Result<(), Failure> {

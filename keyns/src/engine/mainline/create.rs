@@ -10,10 +10,11 @@ use super::super::container::{
     ContainerKeyrings, ContainerRecord, ContainerSpec, IdRange, Namespace, Root, State,
 };
 use super::super::error::EngineError;
-use super::build::{BuildReply, BuildRequest};
+use super::build::{BuildReply, BuildRequest, ContainerPlan};
 use super::channel::Channel;
 use super::engine::{Mainline, PATIENCE, nearest};
 use super::keyring::container::owner_for;
+use super::program::SealedProgram;
 use super::{ids, routes};
 
 impl Mainline {
@@ -90,7 +91,7 @@ impl Mainline {
             fs::create_dir(directory)
                 .map_err(EngineError::system(format!("make {}", directory.display())))?;
         }
-        let request = BuildRequest {
+        let plan = ContainerPlan {
             host_name: record.path.name().to_string(),
             namespaces: record.namespaces.clone(),
             root: record.root.clone(),
@@ -98,10 +99,15 @@ impl Mainline {
             parent_user,
             parent_mount: nearest(lineage, Namespace::Mount)
                 .map(|r| self.pin_path(r, Namespace::Mount)),
+            seed: self.paths.seed(),
             cgroup: record.cgroup.clone(),
             pins,
         };
-        record.pins = self.run_builder(&request, directory.as_ref())?;
+        record.pins = run_builder(
+            &self.stage,
+            &BuildRequest::Container(plan),
+            directory.as_ref(),
+        )?;
         routes::publish(&self.routing, &self.paths, &self.cgroups, record)?;
         Ok(())
     }
@@ -132,35 +138,35 @@ impl Mainline {
                 ))
             })
     }
+}
 
-    fn run_builder(
-        &self,
-        request: &BuildRequest,
-        directory: Option<&OwnedFd>,
-    ) -> Result<BTreeMap<String, u64>, EngineError> {
-        let helper = |reason: String| EngineError::Helper {
-            operation: "build the container".into(),
-            reason,
-        };
-        let (ours, theirs) = Channel::pair().map_err(EngineError::system("make a socket pair"))?;
-        ours.set_timeout(Some(PATIENCE))
-            .map_err(EngineError::system("set a time-out"))?;
-        let mut child = self
-            .stage
-            .start(&[], &theirs)
-            .map_err(EngineError::system("start keyns-stage"))?;
-        drop(theirs);
-        let fds: Vec<_> = directory.iter().map(|fd| fd.as_fd()).collect();
-        let reply = ours.call::<_, BuildReply>(request, &fds);
-        if reply.is_err() {
-            let _ = child.kill();
-        }
-        let _ = child.wait();
-        match reply {
-            Ok((Ok(pins), _)) => Ok(pins),
-            Ok((Err(failure), _)) => Err(failure.into()),
-            Err(error) => Err(helper(error.to_string())),
-        }
+/// Has the builder build something; returns the inodes of what it has pinned, by name.
+pub(super) fn run_builder(
+    stage: &SealedProgram,
+    request: &BuildRequest,
+    directory: Option<&OwnedFd>,
+) -> Result<BTreeMap<String, u64>, EngineError> {
+    let helper = |reason: String| EngineError::Helper {
+        operation: "build namespaces".into(),
+        reason,
+    };
+    let (ours, theirs) = Channel::pair().map_err(EngineError::system("make a socket pair"))?;
+    ours.set_timeout(Some(PATIENCE))
+        .map_err(EngineError::system("set a time-out"))?;
+    let mut child = stage
+        .start(&[], &theirs)
+        .map_err(EngineError::system("start keyns-stage"))?;
+    drop(theirs);
+    let fds: Vec<_> = directory.iter().map(|fd| fd.as_fd()).collect();
+    let reply = ours.call::<_, BuildReply>(request, &fds);
+    if reply.is_err() {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    match reply {
+        Ok((Ok(pins), _)) => Ok(pins),
+        Ok((Err(failure), _)) => Err(failure.into()),
+        Err(error) => Err(helper(error.to_string())),
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::super::container::{ContainerId, ContainerRecord, IdRange, Namespace};
 use super::super::error::EngineError;
+use super::build::BuildRequest;
 use super::cgroup::{self, Cgroups};
+use super::create::run_builder;
 use super::ids::IdPool;
 use super::keyring::{KeyError, KeyWorker, WorkerOptions};
 use super::paths::{Paths, SHARED};
@@ -86,6 +88,8 @@ impl Mainline {
                 options.helpers.join(name).display()
             )))
         };
+        let stage = program("keyns-stage")?;
+        prepare_seed(&stage, &paths.seed())?;
         let mut worker = WorkerOptions::new(paths.instance(), Path::new(SHARED).join("lock"));
         worker.service_uid = options.service_uid;
         let keys = KeyWorker::start(program("keyns-shelter")?, worker)?;
@@ -94,7 +98,7 @@ impl Mainline {
             ids,
             routing,
             cgroups,
-            stage: program("keyns-stage")?,
+            stage,
             monitor: program("keyns-monitor")?,
             paths,
         })
@@ -142,23 +146,25 @@ impl Mainline {
                 left.push(EngineError::system(format!("remove cgroup {name}"))(error));
             }
         }
-        for (parent, remove) in [
-            (
-                self.paths.pins(),
-                pin::unpin_all as fn(&Path) -> io::Result<()>,
-            ),
-            (self.paths.runtime().join("monitor"), |p| fs::remove_file(p)),
-            (self.paths.runtime().join("lease"), |p| fs::remove_file(p)),
-        ] {
-            for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if keep.iter().any(|id| id.to_string() == name) {
-                    continue;
-                }
-                if let Err(error) = remove(&entry.path()) {
-                    let what = format!("remove {}", entry.path().display());
-                    left.push(EngineError::system(what)(error));
-                }
+        let kept = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            keep.iter().any(|id| id.to_string() == name)
+        };
+        let mut remove = |path: &Path, remove: fn(&Path) -> io::Result<()>| {
+            if !kept(path)
+                && let Err(error) = remove(path)
+            {
+                left.push(EngineError::system(format!("remove {}", path.display()))(
+                    error,
+                ));
+            }
+        };
+        for pins in pin::of_containers(&self.paths.pins()).unwrap_or_default() {
+            remove(&pins, pin::unpin_all);
+        }
+        for directory in ["monitor", "lease"].map(|name| self.paths.runtime().join(name)) {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                remove(&entry.path(), |path| fs::remove_file(path));
             }
         }
         if alive {
@@ -300,7 +306,7 @@ impl Mainline {
     /// Whether the kernel has no container of the instance: no cgroup and no pin. In doubt it has.
     #[must_use]
     pub fn is_unused(&self) -> bool {
-        let no_pins = fs::read_dir(self.paths.pins()).is_ok_and(|mut pins| pins.next().is_none());
+        let no_pins = pin::of_containers(&self.paths.pins()).is_ok_and(|pins| pins.is_empty());
         no_pins
             && self
                 .cgroups
@@ -333,6 +339,16 @@ impl Mainline {
     pub(super) fn pin_path(&self, record: &ContainerRecord, kind: Namespace) -> PathBuf {
         self.paths.container_pins(record.id).join(kind.file())
     }
+}
+
+/// Makes the seed, unless a daemon that was killed has left it.
+fn prepare_seed(stage: &SealedProgram, seed: &Path) -> Result<(), EngineError> {
+    if pin::is_mount_point(seed).unwrap_or(false) {
+        return Ok(());
+    }
+    // A file without its mount, from a daemon that was killed in between.
+    pin::unpin(seed).map_err(EngineError::system("remove half a seed"))?;
+    run_builder(stage, &BuildRequest::Seed(seed.to_owned()), None).map(drop)
 }
 
 pub(super) fn nearest(lineage: &[ContainerRecord], kind: Namespace) -> Option<&ContainerRecord> {

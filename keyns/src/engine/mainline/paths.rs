@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::container::ContainerId;
+use super::pin;
 
 /// Directory shared by all instances of the machine.
 pub const SHARED: &str = "/run/keyns";
@@ -63,6 +64,12 @@ impl Paths {
     #[must_use]
     pub fn container_pins(&self, id: ContainerId) -> PathBuf {
         self.pins().join(id.to_string())
+    }
+
+    /// Pin of the mount namespace from which those of containers are copied.
+    #[must_use]
+    pub fn seed(&self) -> PathBuf {
+        self.pins().join(pin::SEED)
     }
 
     /// Socket of one container's monitor.

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+/// Name of the one pin that belongs to no container.
+pub const SEED: &str = "seed";
 
 /// Mounts the private tmpfs that holds an instance's pins, unless it is there already.
 ///
@@ -33,10 +36,13 @@ pub fn prepare(directory: &Path) -> io::Result<()> {
 /// Unmounts the tmpfs and removes its directory.
 ///
 /// # Errors
-/// `umount(2)`: `EBUSY` while a pin is left.
+/// `umount(2)`: `EBUSY` while a pin of a container is left.
 pub fn dissolve(directory: &Path) -> io::Result<()> {
     if directory.exists() {
         if is_mount_point(directory)? {
+            if of_containers(directory)?.is_empty() {
+                unpin(&directory.join(SEED))?;
+            }
             match rustix::mount::unmount(directory, UnmountFlags::empty()) {
                 // No pin is left, but somebody is just looking at one that was.
                 Err(rustix::io::Errno::BUSY) if fs::read_dir(directory)?.next().is_none() => {
@@ -50,9 +56,28 @@ pub fn dissolve(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_mount_point(directory: &Path) -> io::Result<bool> {
-    let parent = directory.parent().unwrap_or(Path::new("/"));
-    Ok(fs::metadata(directory)?.dev() != fs::metadata(parent)?.dev())
+/// What there is in a directory of pins besides the seed.
+///
+/// # Errors
+/// Those of reading the directory.
+pub fn of_containers(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() != SEED {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether something is mounted at `path`.
+///
+/// # Errors
+/// `stat(2)`, e.g. `ENOENT`.
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    Ok(fs::metadata(path)?.dev() != fs::metadata(parent)?.dev())
 }
 
 /// Pins the namespace behind `source` (a file in `/proc/PID/ns`) at `target`; returns its inode.

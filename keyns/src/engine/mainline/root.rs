@@ -1,7 +1,10 @@
 //! Root directories of containers.
 //!
-//! All of this runs in a mount namespace of its own whose mounts are private, before anything of
-//! the container exists; sources are paths of the host.
+//! What a container gets to see of the host is cloned as detached mounts while the host's mount
+//! namespace is still in view ([`Sources`]). Everything else runs in a mount namespace of its own,
+//! before anything of the container exists. That namespace is a copy of the instance's *seed*, which
+//! holds an empty directory and nothing else: a copy of the host's would hold, and have to give up
+//! again, every pin of every other container.
 
 use std::fs;
 use std::io;
@@ -21,6 +24,9 @@ use super::super::container::Root;
 use super::failure::Failure;
 use super::paths::SHARED;
 
+/// The one directory of the seed, onto which a container's root is mounted.
+const PLACE: &str = "/root";
+
 /// Memory a container's own root may take.
 const TMPFS_SIZE: &str = "256m";
 const TMPFS_INODES: &str = "65536";
@@ -30,43 +36,89 @@ const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags:
 /// Devices of the host every program expects.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Replaces the calling process' mount tree by `root`, owned by kernel id `owner`, and detaches
-/// the host's.
-///
-/// `directory` is the descriptor of a [`Root::Dir`], opened and checked by who asked for it.
-pub(super) fn enter_new_root(
-    root: &Root,
-    directory: Option<&OwnedFd>,
-    owner: u32,
-) -> Result<(), Failure> {
-    // Any directory will do as a place to stand; this one exists wherever keyns runs.
-    let place = Path::new(SHARED);
-    match root {
-        Root::Empty | Root::Usr => {
-            let tree = tmpfs(owner, "0755").map_err(Failure::of("make a tmpfs"))?;
-            attach(&tree, place).map_err(Failure::of("mount the container's tmpfs"))?;
+/// Mounts of the host that become part of a container's root, detached from everything.
+#[derive(Debug)]
+pub(super) enum Sources {
+    /// None at all.
+    Nothing,
+    /// The root itself.
+    Directory(OwnedFd),
+    /// What is mounted below it.
+    Usr(Vec<Source>),
+}
+
+/// A mount of the host to be put below a container's root.
+#[derive(Debug)]
+pub(super) struct Source {
+    tree: OwnedFd,
+    /// Relative to the container's root.
+    place: String,
+    is_directory: bool,
+}
+
+impl Sources {
+    /// Clones them, from the host's mount namespace.
+    ///
+    /// `directory` is the descriptor of a [`Root::Dir`], opened and checked by who asked for it.
+    pub(super) fn clone_for(root: &Root, directory: Option<&OwnedFd>) -> Result<Self, Failure> {
+        match root {
+            Root::Empty | Root::Copy => Ok(Self::Nothing),
+            Root::Dir(path) => {
+                let what = || format!("clone the mount at {}", path.display());
+                let directory = directory.ok_or_else(|| Failure::because(what()))?;
+                let tree =
+                    rustix::mount::open_tree(directory, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)
+                        .map_err(Failure::of(what()))?;
+                mount::restrict(tree.as_fd(), mount::NODEV | mount::NOSUID).map_err(
+                    Failure::of(format!("restrict the mount of {}", path.display())),
+                )?;
+                Ok(Self::Directory(tree))
+            }
+            Root::Usr => usr_sources().map(Self::Usr),
         }
-        Root::Dir(path) => {
-            let what = || format!("clone the mount at {}", path.display());
-            let directory = directory.ok_or_else(|| Failure::because(what()))?;
-            let tree =
-                rustix::mount::open_tree(directory, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)
-                    .map_err(Failure::of(what()))?;
-            mount::restrict(tree.as_fd(), mount::NODEV | mount::NOSUID).map_err(Failure::of(
-                format!("restrict the mount of {}", path.display()),
-            ))?;
-            attach(&tree, place).map_err(Failure::of("mount the container's root"))?;
-        }
-        Root::Copy => return Ok(()),
     }
+}
+
+/// Replaces the calling process' mount tree, a copy of the seed, by the container's root, whose own
+/// directories belong to kernel id `owner`.
+pub(super) fn enter_new_root(sources: Sources, owner: u32) -> Result<(), Failure> {
+    let place = Path::new(PLACE);
+    let (tree, inside) = match sources {
+        Sources::Directory(tree) => (tree, None),
+        Sources::Nothing => (own_tmpfs(owner)?, None),
+        Sources::Usr(inside) => (own_tmpfs(owner)?, Some(inside)),
+    };
+    attach(&tree, place).map_err(Failure::of("mount the container's root"))?;
     rustix::process::chdir(place).map_err(Failure::of("enter the container's root"))?;
-    if *root == Root::Usr {
-        fill_usr(owner)?;
+    if let Some(inside) = inside {
+        fill_usr(owner, inside)?;
     }
-    nix::unistd::pivot_root(".", ".").map_err(Failure::of("pivot to the container's root"))?;
+    // A clone of a shared mount is its peer, and none of the host's is to be in here.
+    make_private()?;
+    leave_old_root()
+}
+
+/// Makes the calling process' mount namespace the seed.
+pub(super) fn become_seed() -> Result<(), Failure> {
+    make_private()?;
+    let tree = tmpfs(0, "0700").map_err(Failure::of("make a tmpfs"))?;
+    // Any directory will do as a place to stand; this one exists wherever keyns runs.
+    attach(&tree, Path::new(SHARED)).map_err(Failure::of("mount the seed's tmpfs"))?;
+    rustix::process::chdir(SHARED).map_err(Failure::of("enter the seed"))?;
+    fs::create_dir(PLACE.trim_start_matches('/')).map_err(Failure::of("fill the seed"))?;
+    leave_old_root()
+}
+
+/// Makes the working directory the root, and detaches what was the root before.
+fn leave_old_root() -> Result<(), Failure> {
+    nix::unistd::pivot_root(".", ".").map_err(Failure::of("pivot to the new root"))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)
-        .map_err(Failure::of("detach the host's root"))?;
-    rustix::process::chdir("/").map_err(Failure::of("enter the container's root"))
+        .map_err(Failure::of("detach the old root"))?;
+    rustix::process::chdir("/").map_err(Failure::of("enter the new root"))
+}
+
+fn own_tmpfs(owner: u32) -> Result<OwnedFd, Failure> {
+    tmpfs(owner, "0755").map_err(Failure::of("make a tmpfs"))
 }
 
 /// Stops mounts of the calling process' namespace from reaching any other.
@@ -152,15 +204,41 @@ fn devpts(owner: u32) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Binds `source` of the host at `target`, with `attributes` besides those its mount has.
-fn bind(source: &str, target: &str, attributes: u64) -> Result<(), Failure> {
-    let what = || format!("bind {source}");
-    let tree = rustix::mount::open_tree(CWD, source, CLONE).map_err(Failure::of(what()))?;
-    mount::restrict(tree.as_fd(), attributes).map_err(Failure::of(what()))?;
-    attach(&tree, Path::new(target)).map_err(Failure::of(what()))
+/// Debian's programs behind it are links into /usr that would dangle without it.
+const ALTERNATIVES: &str = "/etc/alternatives";
+
+fn usr_sources() -> Result<Vec<Source>, Failure> {
+    const READ_ONLY: u64 = mount::RDONLY | mount::NODEV | mount::NOSUID;
+    let directory = |path: &str| {
+        Ok(Source {
+            tree: clone_mount(path, READ_ONLY)?,
+            place: path.trim_start_matches('/').to_owned(),
+            is_directory: true,
+        })
+    };
+    let mut sources = vec![directory("/usr")?];
+    if Path::new(ALTERNATIVES).is_dir() {
+        sources.push(directory(ALTERNATIVES)?);
+    }
+    for name in DEVICES {
+        sources.push(Source {
+            tree: clone_mount(&format!("/dev/{name}"), mount::NOEXEC | mount::NOSUID)?,
+            place: format!("dev/{name}"),
+            is_directory: false,
+        });
+    }
+    Ok(sources)
 }
 
-fn fill_usr(owner: u32) -> Result<(), Failure> {
+/// Clones what is mounted at `source`, with `attributes` besides those its mount has.
+fn clone_mount(source: &str, attributes: u64) -> Result<OwnedFd, Failure> {
+    let what = || format!("clone the mount at {source}");
+    let tree = rustix::mount::open_tree(CWD, source, CLONE).map_err(Failure::of(what()))?;
+    mount::restrict(tree.as_fd(), attributes).map_err(Failure::of(what()))?;
+    Ok(tree)
+}
+
+fn fill_usr(owner: u32, sources: Vec<Source>) -> Result<(), Failure> {
     let own = |path: &str| {
         lchown(path, Some(owner), Some(owner)).map_err(Failure::of(format!("own /{path}")))
     };
@@ -175,7 +253,6 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
         own(path)
     };
     for (path, mode) in [
-        ("usr", 0o755),
         ("etc", 0o755),
         ("dev", 0o755),
         ("proc", 0o555),
@@ -189,25 +266,8 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
     ] {
         directory(path, mode)?;
     }
-    bind("/usr", "usr", mount::RDONLY | mount::NODEV | mount::NOSUID)?;
-    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
-        let merged = Path::new("/usr").join(name);
-        if merged.is_dir() {
-            link(&format!("usr/{name}"), name)?;
-        }
-    }
-
     let dev = tmpfs(owner, "0755").map_err(Failure::of("make /dev"))?;
     attach(&dev, Path::new("dev")).map_err(Failure::of("mount /dev"))?;
-    for name in DEVICES {
-        let path = format!("dev/{name}");
-        fs::write(&path, "").map_err(Failure::of(format!("make /{path}")))?;
-        bind(
-            &format!("/dev/{name}"),
-            &path,
-            mount::NOEXEC | mount::NOSUID,
-        )?;
-    }
     directory("dev/pts", 0o755)?;
     directory("dev/shm", 0o1777)?;
     let pts = devpts(owner).map_err(Failure::of("make /dev/pts"))?;
@@ -237,14 +297,20 @@ fn fill_usr(owner: u32) -> Result<(), Failure> {
         fs::write(path, text).map_err(Failure::of(format!("write /{path}")))?;
         own(path)?;
     }
-    // Debian's programs behind /etc/alternatives are links into /usr that would dangle otherwise.
-    if Path::new("/etc/alternatives").is_dir() {
-        directory("etc/alternatives", 0o755)?;
-        bind(
-            "/etc/alternatives",
-            "etc/alternatives",
-            mount::RDONLY | mount::NODEV | mount::NOSUID,
-        )?;
+    for source in sources {
+        let place = source.place.as_str();
+        if source.is_directory {
+            directory(place, 0o755)?;
+        } else {
+            fs::write(place, "").map_err(Failure::of(format!("make /{place}")))?;
+        }
+        attach(&source.tree, Path::new(place)).map_err(Failure::of(format!("mount /{place}")))?;
+    }
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        let merged = Path::new("usr").join(name);
+        if merged.is_dir() {
+            link(&format!("usr/{name}"), name)?;
+        }
     }
     Ok(())
 }
