@@ -10,8 +10,9 @@
 //! | `pid-<inode>` | in that PID namespace or one below it |
 //! | `user-<inode>` | in that user namespace or one below it |
 //! | `cgroup/<16 hex digits>` | in the cgroup whose path has this hash, or one below it |
+//! | `any-id/<instance>:<container>` | nobody by itself: says that a container lives whose processes may have ids outside [`CONTAINER_IDS`] |
 //!
-//! Both directories exist only while they have entries: a reader that finds one missing is done.
+//! The directories exist only while they have entries: a reader that finds one missing is done.
 //! Inodes are decimal. The hash is the 64-bit FNV-1a of the path in the cgroup2 hierarchy; the name
 //! can so be computed from the requester's own path, the directory need not be searched, and an
 //! entry whose content cannot be read still names its members. Names beginning with a dot are files
@@ -32,6 +33,7 @@
 use std::error::Error;
 use std::ffi::{CStr, OsStr};
 use std::fmt;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,11 @@ pub const DIRECTORY: &str = "/run/keyns/live";
 pub const DIRECTORY_C: &CStr = c"/run/keyns/live";
 /// The directory within, for entries that match by cgroup.
 pub const CGROUPS: &str = "cgroup";
+/// The directory within, for containers whose processes may have any id.
+pub const ANY_ID: &str = "any-id";
+/// Kernel ids that only processes in containers have; those of a container without an entry in
+/// [`ANY_ID`] have no others. Above what distributions give to users and to systemd.
+pub const CONTAINER_IDS: Range<u32> = 0x7100_0000..0x7f00_0000;
 /// The version of the content.
 pub const VERSION: &str = "1";
 /// The longest content of an entry in bytes.
@@ -57,9 +64,26 @@ pub enum RoutingKey {
     User(u64),
     /// A cgroup, by its path: absolute, not the root, without a final slash.
     Cgroup(Vec<u8>),
+    /// Nobody; see [`ANY_ID`].
+    AnyId {
+        /// The daemon's instance.
+        instance: String,
+        /// The container's id within the instance.
+        container: u64,
+    },
 }
 
 impl RoutingKey {
+    /// The directory within the table that holds entries of this kind, if it is not the table itself.
+    #[must_use]
+    pub const fn directory(&self) -> Option<&'static str> {
+        match self {
+            Self::Pid(_) | Self::User(_) => None,
+            Self::Cgroup(_) => Some(CGROUPS),
+            Self::AnyId { .. } => Some(ANY_ID),
+        }
+    }
+
     /// The name of the file.
     #[must_use]
     pub fn file_name(&self) -> String {
@@ -67,6 +91,10 @@ impl RoutingKey {
             Self::Pid(inode) => format!("pid-{inode}"),
             Self::User(inode) => format!("user-{inode}"),
             Self::Cgroup(path) => format!("{CGROUPS}/{:016x}", fnv1a(path)),
+            Self::AnyId {
+                instance,
+                container,
+            } => format!("{ANY_ID}/{instance}:{container}"),
         }
     }
 }
@@ -76,9 +104,14 @@ impl RoutingKey {
 pub fn is_entry_name(name: &str) -> bool {
     let decimal = |n: &str| n.parse::<u64>().is_ok_and(|v| v.to_string() == n);
     let hash = |n: &str| n.len() == 16 && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let container = |n: &str| {
+        n.rsplit_once(':')
+            .is_some_and(|(instance, id)| is_instance_name(instance) && decimal(id))
+    };
     name.strip_prefix("pid-").is_some_and(decimal)
         || name.strip_prefix("user-").is_some_and(decimal)
         || name.strip_prefix("cgroup/").is_some_and(hash)
+        || name.strip_prefix("any-id/").is_some_and(container)
 }
 
 /// The content of an entry.
@@ -112,12 +145,7 @@ impl RoutingEntry {
     /// # Errors
     /// [`MalformedEntry`] names the first one that cannot.
     pub fn check(&self) -> Result<(), MalformedEntry> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        let name = self.instance.as_bytes();
-        if !(1..=64).contains(&name.len())
-            || name.starts_with(b".")
-            || !name.iter().all(|b| plain(*b))
-        {
+        if !is_instance_name(&self.instance) {
             return Err(MalformedEntry("instance"));
         }
         let socket = self.socket.as_os_str().as_bytes();
@@ -201,6 +229,12 @@ impl RoutingEntry {
     }
 }
 
+/// 1 to 64 of `A–Z a–z 0–9 . _ -`, not beginning with a dot.
+fn is_instance_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
+}
+
 /// Absolute, not the root, no final slash, no control characters.
 fn is_clean_path(path: &[u8]) -> bool {
     path.len() > 1
@@ -251,11 +285,34 @@ mod tests {
             RoutingKey::Cgroup(b"foobar".to_vec()).file_name(),
             "cgroup/85944171f73967e8"
         );
-        for name in ["pid-1", "user-4026532000", "cgroup/85944171f73967e8"] {
+        let marker = RoutingKey::AnyId {
+            instance: "main".into(),
+            container: 7,
+        };
+        assert_eq!(marker.file_name(), "any-id/main:7");
+        for name in [
+            "pid-1",
+            "user-4026532000",
+            "cgroup/85944171f73967e8",
+            "any-id/main:7",
+        ] {
             assert!(is_entry_name(name), "{name}");
         }
         for name in [
-            ".pid-1", "pid-", "pid-01", "pid--1", "pid-1~", "cgroup/1", "cgroup", "net-1", "",
+            ".pid-1",
+            "pid-",
+            "pid-01",
+            "pid--1",
+            "pid-1~",
+            "cgroup/1",
+            "cgroup",
+            "net-1",
+            "",
+            "any-id/main",
+            "any-id/main:",
+            "any-id/:7",
+            "any-id/.a:7",
+            "any-id/a/b:7",
         ] {
             assert!(!is_entry_name(name), "{name}");
         }

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use keyns_sys::KeySerial;
 use keyns_sys::helper_process::{self, monotonic_now};
 use keyns_sys::key;
 use keyns_sys::requester::{self, ThreadDir};
@@ -17,9 +16,11 @@ use crate::facts::{self, Credentials, Stat};
 use crate::invocation::Invocation;
 use crate::membership::{self, Place};
 use crate::oom::Protection;
+use crate::origin;
 use crate::original;
 use crate::routing::{Table, Undecidable};
 use crate::settle;
+use crate::target;
 
 /// Serves one request to its end and returns the exit status.
 pub(crate) fn serve(invocation: &Invocation, table: &Table) -> i32 {
@@ -40,6 +41,9 @@ fn decide(
     table: &Table,
     started: Duration,
 ) -> Result<Ending, Undecidable> {
+    if origin::is_plainly_of_host(invocation, table)? {
+        return Ok(Ending::Original);
+    }
     let auth = auth_key::find(invocation.target)?;
     let thread = facts::open_thread(auth.tid)?;
     let place = Place::of(&thread)?;
@@ -53,7 +57,7 @@ fn decide(
     if stat.is_kernel_thread() {
         return Ok(Ending::Original);
     }
-    let (type_name, description) = describe(invocation.target)?;
+    let (type_name, description) = target::describe(invocation.target)?;
     let callout = SecretBytes::new(key::read(auth.serial)?);
     let _ = helper_process::forbid_dumps();
     let handle = Handle::open(auth, thread);
@@ -99,7 +103,7 @@ fn converse(
     entry: &RoutingEntry,
     started: Duration,
 ) -> Result<Ending, Undecidable> {
-    let forged = is_reserved(&request.type_name, &request.description);
+    let forged = target::is_reserved(&request.type_name, &request.description);
     let mut conversation = Conversation::new(request, handle.as_fd(), &entry.socket, started)?;
     Ok(if forged {
         conversation.report_forgery()
@@ -134,36 +138,5 @@ impl Handle {
 impl AsFd for Handle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_ref().map_or(self.thread.as_fd(), AsFd::as_fd)
-    }
-}
-
-/// Type and description of the target: `type;uid;gid;perm;description`.
-fn describe(target: KeySerial) -> Result<(Vec<u8>, Vec<u8>), Undecidable> {
-    let text = key::describe(target)?;
-    let mut parts = text.splitn(5, |b| *b == b';');
-    match (parts.next(), parts.nth(3)) {
-        (Some(type_name), Some(description)) => Ok((type_name.to_vec(), description.to_vec())),
-        _ => Err(Undecidable),
-    }
-}
-
-/// Types only the kernel asks for, and whose answers go to caches of the whole host, and names that
-/// begin with a dot, which user space cannot give to keyrings.
-fn is_reserved(type_name: &[u8], description: &[u8]) -> bool {
-    const TYPES: [&[u8]; 4] = [b"cifs.spnego", b"cifs.idmap", b"id_resolver", b"id_legacy"];
-    TYPES.contains(&type_name) || type_name.starts_with(b".") || description.starts_with(b".")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_reserved;
-
-    #[test]
-    fn kernel_only_types_and_dotted_names_are_reserved() {
-        assert!(is_reserved(b"cifs.spnego", b"x"));
-        assert!(is_reserved(b".request_key_auth", b"x"));
-        assert!(is_reserved(b"user", b".x"));
-        assert!(!is_reserved(b"user", b"cifs.spnego"));
-        assert!(!is_reserved(b"cifs.spnego2", b"x.y"));
     }
 }

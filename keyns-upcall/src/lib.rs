@@ -8,8 +8,9 @@
 //! What it does for a request of the host is kept short, and the original program finds everything
 //! as the kernel left it: descriptors 0 to 2 closed, no signal blocked, the arguments in place.
 //!
-//! Nothing that a requester can write decides where its request goes: the authorisation key and the
-//! namespaces of the thread it names do, compared with the routing table.
+//! Nothing that a requester can write decides where its request goes: the ids that the kernel gives,
+//! the authorisation key and the namespaces of the thread it names do, compared with the routing
+//! table.
 
 mod auth_key;
 mod container;
@@ -18,9 +19,11 @@ mod facts;
 mod invocation;
 mod membership;
 mod oom;
+mod origin;
 mod original;
 mod routing;
 mod settle;
+mod target;
 
 use keyns_sys::arena::Arena;
 use keyns_sys::helper_process::Arguments;

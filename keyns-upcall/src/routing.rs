@@ -38,7 +38,19 @@ impl Table {
     /// # Errors
     /// [`Undecidable`] when that cannot be told.
     pub(crate) fn has_cgroups(&self) -> Result<bool, Undecidable> {
-        let name = CString::new(routing_entry::CGROUPS).map_err(|_| Undecidable)?;
+        self.has(routing_entry::CGROUPS)
+    }
+
+    /// Whether a container lives whose processes may have ids of the host.
+    ///
+    /// # Errors
+    /// [`Undecidable`] when that cannot be told.
+    pub(crate) fn has_any_id(&self) -> Result<bool, Undecidable> {
+        self.has(routing_entry::ANY_ID)
+    }
+
+    fn has(&self, directory: &str) -> Result<bool, Undecidable> {
+        let name = CString::new(directory).map_err(|_| Undecidable)?;
         match requester::open_at(Some(self.0.as_fd()), &name, DIRECTORY_ITSELF) {
             Ok(_) => Ok(true),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),

@@ -14,8 +14,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use keyns_sys::routing_entry::{CGROUPS, MAX_ENTRY, is_entry_name};
-pub use keyns_sys::routing_entry::{DIRECTORY, MalformedEntry, RoutingEntry, RoutingKey};
+use keyns_sys::routing_entry::{ANY_ID, CGROUPS, MAX_ENTRY, is_entry_name};
+pub use keyns_sys::routing_entry::{
+    CONTAINER_IDS, DIRECTORY, MalformedEntry, RoutingEntry, RoutingKey,
+};
 
 /// How often the directory may vanish while an entry is written.
 const MOST_ATTEMPTS: u32 = 100;
@@ -131,10 +133,8 @@ impl RoutingTable {
         }
         make_private(&self.directory)?;
         self.check()?;
-        match key {
-            RoutingKey::Cgroup(_) => make_private(&self.directory.join(CGROUPS)),
-            RoutingKey::Pid(_) | RoutingKey::User(_) => Ok(()),
-        }
+        key.directory()
+            .map_or(Ok(()), |within| make_private(&self.directory.join(within)))
     }
 
     /// Publishes an entry; publishing the same again changes nothing.
@@ -164,7 +164,7 @@ impl RoutingTable {
         };
         let named = match key {
             RoutingKey::Cgroup(path) => Some(path),
-            RoutingKey::Pid(_) | RoutingKey::User(_) => None,
+            RoutingKey::Pid(_) | RoutingKey::User(_) | RoutingKey::AnyId { .. } => None,
         };
         if named != entry.cgroup.as_ref() {
             return Err(malformed(MalformedEntry("cgroup")));
@@ -245,7 +245,9 @@ impl RoutingTable {
     /// Removes the directories that have no entry.
     fn prune(&self) {
         // Not empty is the usual case, and absent is as well.
-        let _ = fs::remove_dir(self.directory.join(CGROUPS));
+        for within in [CGROUPS, ANY_ID] {
+            let _ = fs::remove_dir(self.directory.join(within));
+        }
         let _ = fs::remove_dir(&self.directory);
     }
 
@@ -265,15 +267,22 @@ impl RoutingTable {
     /// [`RoutingError::Io`]; an entry that vanishes meanwhile is left out.
     pub fn entries(&self) -> Result<Vec<Listed>, RoutingError> {
         let mut listed = Vec::new();
-        for prefix in ["", "cgroup/"] {
-            let directory = self.directory.join(prefix);
+        for within in ["", CGROUPS, ANY_ID] {
+            let directory = self.directory.join(within);
             let found = match fs::read_dir(&directory) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(failed("read", &directory))?,
             };
             for found in found {
                 let found = found.map_err(failed("read", &directory))?;
-                let Some(name) = found.file_name().to_str().map(|n| format!("{prefix}{n}")) else {
+                let Ok(path) = found
+                    .path()
+                    .strip_prefix(&self.directory)
+                    .map(Path::to_owned)
+                else {
+                    continue;
+                };
+                let Some(name) = path.to_str().map(str::to_owned) else {
                     continue;
                 };
                 if !is_entry_name(&name) {

@@ -111,11 +111,26 @@ impl Route {
         }
     }
 
-    /// Routes one namespace or cgroup to our socket.
+    /// Routes one namespace or cgroup to our socket, whatever ids the processes in there have: most
+    /// of these tests are root of the host, under whatever name.
     fn add(&mut self, key: RoutingKey) {
+        self.add_any_id();
+        self.add_only(key);
+    }
+
+    /// Tells that our container has processes with ids of the host.
+    fn add_any_id(&mut self) {
+        self.add_only(RoutingKey::AnyId {
+            instance: self.instance.clone(),
+            container: 1,
+        });
+    }
+
+    /// Routes one namespace or cgroup to our socket.
+    fn add_only(&mut self, key: RoutingKey) {
         let cgroup = match &key {
             RoutingKey::Cgroup(path) => Some(path.clone()),
-            RoutingKey::Pid(_) | RoutingKey::User(_) => None,
+            RoutingKey::Pid(_) | RoutingKey::User(_) | RoutingKey::AnyId { .. } => None,
         };
         let instance = self.instance.clone();
         let entry = RoutingEntry {

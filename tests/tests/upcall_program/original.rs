@@ -11,7 +11,7 @@ use keyns::takeover::{Root, status};
 use keyns_sys::upcall_wire::ToUpcall;
 use keyns_tests::unique;
 
-use crate::denizen::{Answer, Denizen, wish};
+use crate::denizen::{Answer, CONTAINER, Denizen, wish};
 use crate::{ENOKEY, Route, program, routed, taken, taken_alone};
 
 fn asks_on_host(description: &str) -> Answer {
@@ -41,12 +41,12 @@ fn the_daemon_may_hand_a_request_to_the_original_program() {
 fn a_request_of_the_host_reaches_the_original_program_as_from_the_kernel() {
     let _taken = taken_alone();
     let original = FakeOriginal::install();
-    // First with whatever the table holds, then certainly with an entry of somebody else.
-    for with_entry in [false, true] {
+    // First with whatever the table holds; then with an entry of somebody else, whose processes have
+    // ids of their own, so that those of the requester tell; then with one whose processes do not.
+    let add: [fn(&mut Route, RoutingKey); 3] = [|_, _| (), Route::add_only, Route::add];
+    for add in add {
         let mut route = Route::new();
-        if with_entry {
-            route.add(RoutingKey::Pid(1));
-        }
+        add(&mut route, RoutingKey::Pid(1));
         assert_eq!(
             asks_on_host(&unique("host")),
             Err(ENOKEY),
@@ -67,6 +67,30 @@ fn a_request_of_the_host_reaches_the_original_program_as_from_the_kernel() {
         assert_eq!(report.oom_score_adj, "0");
         assert_eq!(report.ignored, "0000000000000000");
     }
+}
+
+#[test]
+fn a_container_with_ids_of_the_host_has_to_say_so() {
+    let _taken = taken_alone();
+    let original = FakeOriginal::install();
+    let mut denizen = Denizen::start(CONTAINER, &wish("as root of the host"));
+    let mut route = Route::new();
+    let daemon = route.daemon();
+    // Control: without the marker its ids are taken for those of a process of the host.
+    route.add_only(RoutingKey::Pid(denizen.pid_ns));
+    assert_eq!(
+        denizen.ask_and_wait(),
+        Err(ENOKEY),
+        "as the program left it"
+    );
+    assert_eq!(original.report().program, "/run/keyns/request-key.orig");
+    route.add_any_id();
+    let mut denizen = Denizen::start(CONTAINER, &wish("as root of the host, again"));
+    route.add_only(RoutingKey::Pid(denizen.pid_ns));
+    denizen.ask();
+    let (peer, _, _fd) = daemon.next();
+    peer.instantiate("from the daemon");
+    assert_eq!(denizen.answer(), Ok("from the daemon".into()));
 }
 
 /// Runs `keyns-upcall` as the kernel would, in a mount namespace of its own where no container is

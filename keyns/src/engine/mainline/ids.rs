@@ -9,13 +9,14 @@ use super::super::container::IdRange;
 use super::paths::SHARED;
 use super::shared;
 use crate::key_users;
+use crate::routing::CONTAINER_IDS;
 
-/// First kernel id of the pool; above what distributions give to users and to systemd.
-pub const POOL_BASE: u32 = 0x7100_0000;
+/// First kernel id of the pool.
+pub const POOL_BASE: u32 = CONTAINER_IDS.start;
 /// Ids per container.
 pub const RANGE: u32 = 65_536;
 /// Containers with a user namespace on one machine.
-pub const POOL_RANGES: u32 = 3_584;
+pub const POOL_RANGES: u32 = (CONTAINER_IDS.end - CONTAINER_IDS.start) / RANGE;
 
 /// A nested container gets this fraction of its parent's ids.
 const NESTED_FRACTION: u32 = 16;

@@ -7,10 +7,17 @@ use super::cgroup::Cgroups;
 use super::paths::Paths;
 use crate::routing::{RoutingEntry, RoutingError, RoutingKey, RoutingTable};
 
-/// The namespaces that identify the container's processes; the cgroup, if it has neither.
-fn keys(cgroups: &Cgroups, record: &ContainerRecord) -> Vec<RoutingKey> {
+/// The namespaces that identify the container's processes; the cgroup, if it has neither. And, where
+/// its processes are not confined to ids of their own, that they are not.
+fn keys(paths: &Paths, cgroups: &Cgroups, record: &ContainerRecord) -> Vec<RoutingKey> {
     let pinned = |kind: Namespace| record.pins.get(kind.file()).copied();
     let mut keys = Vec::new();
+    if record.ids.is_none() {
+        keys.push(RoutingKey::AnyId {
+            instance: paths.instance().to_owned(),
+            container: record.id.0,
+        });
+    }
     keys.extend(pinned(Namespace::User).map(RoutingKey::User));
     keys.extend(pinned(Namespace::Pid).map(RoutingKey::Pid));
     let identified = [Namespace::User, Namespace::Pid];
@@ -34,7 +41,7 @@ fn entry(paths: &Paths, record: &ContainerRecord, key: &RoutingKey) -> RoutingEn
         socket: paths.upcall(),
         cgroup: match key {
             RoutingKey::Cgroup(path) => Some(path.clone()),
-            RoutingKey::Pid(_) | RoutingKey::User(_) => None,
+            RoutingKey::Pid(_) | RoutingKey::User(_) | RoutingKey::AnyId { .. } => None,
         },
     }
 }
@@ -46,7 +53,7 @@ pub(super) fn publish(
     cgroups: &Cgroups,
     record: &ContainerRecord,
 ) -> Result<(), RoutingError> {
-    for key in keys(cgroups, record) {
+    for key in keys(paths, cgroups, record) {
         table.claim(&key, &entry(paths, record, &key))?;
     }
     Ok(())
@@ -59,7 +66,7 @@ pub(super) fn withdraw(
     cgroups: &Cgroups,
     record: &ContainerRecord,
 ) -> Result<(), RoutingError> {
-    for key in keys(cgroups, record) {
+    for key in keys(paths, cgroups, record) {
         table.withdraw(&key, &entry(paths, record, &key))?;
     }
     Ok(())
