@@ -3,12 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use keyns::errno::Errno;
 use keyns_interfaces::upcalls::{Rejection, UpcallInfo};
 use keyns_sys::key::MAX_PAYLOAD;
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -61,6 +63,33 @@ impl Outcome {
             ..self
         }
     }
+}
+
+/// Looks for the program as running it would (execvp(3)), so that an agent that could never answer is
+/// not registered.
+///
+/// # Errors
+/// `ENOENT` when there is none, `EACCES` when it may not be executed.
+pub fn find(program: &OsStr) -> io::Result<()> {
+    let candidates: Vec<PathBuf> = if program.as_bytes().contains(&b'/') {
+        vec![program.into()]
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+        std::env::split_paths(&path)
+            .map(|directory| directory.join(program))
+            .collect()
+    };
+    let mut failure = io::ErrorKind::NotFound.into();
+    for candidate in candidates {
+        match access(&candidate, Access::EXEC_OK) {
+            Ok(()) if candidate.is_file() => return Ok(()),
+            Ok(()) | Err(rustix::io::Errno::ACCESS) => {
+                failure = io::ErrorKind::PermissionDenied.into()
+            }
+            Err(_) => {}
+        }
+    }
+    Err(failure)
 }
 
 /// Runs the program for a request. Whatever it does, there is a verdict in time.

@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
 use keyns::name::ContainerPath;
+use keyns::text::Escaped;
 use keyns_interfaces::ClientError;
 use keyns_interfaces::agents::{Registration, Serve, ServeReply};
 use keyns_interfaces::upcalls::UpcallInfo;
@@ -90,6 +92,19 @@ enum Report {
 /// # Errors
 /// What the daemon says to the registration. Once registered, a daemon that ends is waited for.
 pub fn run(context: &Context, args: ServeArgs) -> Result<(), CommandError> {
+    if let Some(program) = args.command.first() {
+        program::find(program).map_err(|error| {
+            CommandError::failure(format!(
+                "cannot answer requests with “{}”",
+                Escaped::new(program.as_bytes())
+            ))
+            .cause(match error.kind() {
+                io::ErrorKind::PermissionDenied => "it may not be executed",
+                _ => "there is no such program",
+            })
+            .hint("name it by its path: keyctl-ns agent serve TYPE -- /PATH/TO/PROGRAM")
+        })?;
+    }
     let local = LocalSet::new();
     local.block_on(&daemon::runtime()?, async {
         let mut interrupt = listen(SignalKind::interrupt())?;

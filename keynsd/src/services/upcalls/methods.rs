@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::pending::{Answerer, Command, Decision, HISTORY, RequestId};
 use super::request::not_yours;
-use super::rules::{RuleSpec, StoredRule, check_rejection};
+use super::rules::{RuleSpec, StoredRule, check_rejection, within};
 use super::{RULES, State, Upcalls};
 use crate::authority::Policy;
 use crate::daemon::Daemon;
@@ -28,7 +28,7 @@ pub fn register(router: &mut Router<Daemon>) {
         .method(
             Policy::SeesOthersKeys,
             async |daemon: Rc<Daemon>, _: Context, call: List| {
-                Ok(Reply::from(daemon.upcalls.list(call)))
+                daemon.upcalls.list(&call).map(Reply::from)
             },
         )
         .method(
@@ -72,15 +72,14 @@ pub fn register(router: &mut Router<Daemon>) {
 }
 
 impl Upcalls {
-    fn list(&self, call: List) -> Listing {
+    fn list(&self, call: &List) -> Result<Listing, Error> {
+        let most = u32::try_from(HISTORY).unwrap_or(u32::MAX);
+        within("history", call.history, 0..=most, " requests")?;
         let state = self.state.borrow();
-        let most = usize::try_from(call.history)
-            .unwrap_or(HISTORY)
-            .min(HISTORY);
-        Listing {
+        Ok(Listing {
             upcalls: state.table.list(Instant::now()),
-            history: state.table.history(most),
-        }
+            history: state.table.history(call.history as usize),
+        })
     }
 
     async fn answer(&self, call: Answer) -> Result<Answered, Error> {

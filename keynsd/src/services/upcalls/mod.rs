@@ -360,7 +360,10 @@ impl Upcalls {
         let state = self.state.borrow();
         let info = state.table.get(id)?.info(Instant::now());
         let handler = Some(agent.to_owned());
+        let turn = u64::try_from(request::COMPLETE.as_millis()).unwrap_or(u64::MAX);
         Some(UpcallInfo {
+            // After its turn the request goes to the next agent.
+            deadline_ms: info.deadline_ms.map(|left| left.min(turn)),
             state: Waiting::Offered.as_str().to_owned(),
             handler,
             ..info

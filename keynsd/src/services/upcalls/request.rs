@@ -23,7 +23,7 @@ use crate::services::agents::registry::{AgentId, Delivery, Slot, Wanted};
 use crate::upcall_link::{LinkError, Outcome, UpcallPeer};
 
 /// How long an agent may work on a request.
-const COMPLETE: Duration = Duration::from_secs(8);
+pub(super) const COMPLETE: Duration = Duration::from_secs(8);
 /// How long a request waits for an agent to come when there is none: agents that lost a daemon
 /// which was restarted need a moment to find the new one.
 const AGENT_GRACE: Duration = Duration::from_secs(2);

@@ -151,7 +151,11 @@ impl RuleSpec {
     }
 }
 
-fn within(
+/// Refuses a number outside of its range.
+///
+/// # Errors
+/// `InvalidArgument`, naming the range.
+pub(super) fn within(
     what: &str,
     value: u32,
     range: std::ops::RangeInclusive<u32>,
