@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -142,6 +142,8 @@ pub struct FrameReader {
     // Descriptors with the position of a byte of the frame they belong to.
     fds: VecDeque<(usize, Vec<OwnedFd>)>,
     limit: usize,
+    // Whether descriptors are taken.
+    descriptors: bool,
     begun: Option<Instant>,
 }
 
@@ -157,7 +159,17 @@ impl FrameReader {
             end: 0,
             fds: VecDeque::new(),
             limit,
+            descriptors: true,
             begun: None,
+        }
+    }
+
+    /// Takes no descriptors: whatever the peer sends, frames come without.
+    #[must_use]
+    pub fn without_descriptors(self) -> Self {
+        Self {
+            descriptors: false,
+            ..self
         }
     }
 
@@ -264,9 +276,11 @@ impl FrameReader {
             buffer,
             end,
             fds,
+            descriptors,
             ..
         } = self;
         let room = buffer.0.get_mut(*end..).unwrap_or_default();
+        let receive = if *descriptors { receive } else { receive_bytes };
         let (bytes, mut received) = socket
             .async_io(Interest::READABLE, || receive(socket.as_fd(), room))
             .await?;
@@ -318,6 +332,18 @@ fn receive(socket: BorrowedFd<'_>, room: &mut [u8]) -> std::io::Result<(usize, V
         }
     }
     Ok((message.bytes, fds))
+}
+
+/// Leaves descriptors where they are: without room for them the kernel lets go of its references.
+///
+/// To close one may take as long as the file system behind it likes (`FUSE_FLUSH`), and who sends it
+/// chooses the file system.
+fn receive_bytes(
+    socket: BorrowedFd<'_>,
+    room: &mut [u8],
+) -> std::io::Result<(usize, Vec<OwnedFd>)> {
+    let (bytes, _) = recv(socket, room, RecvFlags::DONTWAIT)?;
+    Ok((bytes, Vec::new()))
 }
 
 /// Writes frames to a socket.

@@ -182,6 +182,34 @@ pub fn authorise(caller: &Caller, action: Action<'_>) -> Result<(), Error> {
     }
 }
 
+/// Whether descriptors are taken from `caller`.
+///
+/// All of the daemon runs on one thread, and to close a descriptor can take for ever: a file of a
+/// FUSE server is asked at every close whether that is all right, and everybody may run one.
+#[must_use]
+pub fn may_send_descriptors(caller: &Caller) -> bool {
+    caller.is_root()
+}
+
+/// The account that connections of `caller` are counted on.
+#[must_use]
+pub fn account(caller: &Caller) -> Account {
+    if caller.is_root() {
+        Account::Root
+    } else {
+        Account::Uid(caller.uid)
+    }
+}
+
+/// Who shares connections with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// Root of the daemon's user namespace.
+    Root,
+    /// Everybody else with this uid, which may be 0 in a user namespace of others.
+    Uid(u32),
+}
+
 /// The largest call, in bytes, that is read from `caller`.
 #[must_use]
 pub fn largest_call(caller: &Caller) -> usize {

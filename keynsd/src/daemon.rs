@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use keyns::engine::EngineError;
 use keyns::engine::mainline::Mainline;
+use keyns::feature::FeatureRow;
 use keyns_interfaces::{Error, ErrorKind};
 
 use crate::config::Config;
@@ -21,6 +22,9 @@ use crate::store::{Counter, Store};
 pub struct Daemon {
     /// What it was started with.
     pub config: Config,
+    /// What the engine offers on this kernel. Found out once: anybody may ask, and to look takes
+    /// threads and keys.
+    pub features: Vec<FeatureRow>,
     /// The engine; its calls block, so services make them with [`Daemon::blocking`].
     pub engine: Arc<Mainline>,
     /// Events to subscribers.

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use keyns::engine::container::{ExitStatus, State};
-use keyns::engine::mainline::{Mainline, Options};
+use keyns::engine::mainline::{Mainline, Options, features};
+use keyns::feature::FeatureRow;
+use keyns::probe::KernelFacts;
 use nix::sys::resource::Resource;
 use rustix::fs::FlockOperation;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,7 +64,7 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
 /// # Errors
 /// [`StartError`]; after the start nothing ends the daemon but a signal.
 pub fn run(config: Config) -> Result<(), StartError> {
-    let facts = keyns::probe::KernelFacts::probe().map_err(system("look at this machine"))?;
+    let facts = KernelFacts::probe().map_err(system("look at this machine"))?;
     facts
         .check()
         .map_err(|lacking| StartError::Refused(lacking.to_string()))?;
@@ -82,21 +84,24 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .max_blocking_threads(32)
         .build()
         .map_err(system("start the event loop"))?;
-    LocalSet::new().block_on(&runtime, serve(config))
+    LocalSet::new().block_on(&runtime, serve(config, &facts))
 }
 
-async fn serve(config: Config) -> Result<(), StartError> {
+async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
     demand_helpers(&config)?;
     let lock = lock_instance(&config)?;
     let (store, engine) = begin(&config).inspect_err(|_| Mainline::withdraw(&config.paths))?;
-    let daemon = restore(config, store, &engine).await.inspect_err(|_| {
-        // Whatever cannot be read may be about containers that live: then all of it stays.
-        if engine.is_unused()
-            && let Err(error) = engine.dissolve()
-        {
-            tracing::warn!(%error, "cannot remove the instance again");
-        }
-    })?;
+    let features = features::rows(facts);
+    let daemon = restore(config, features, store, &engine)
+        .await
+        .inspect_err(|_| {
+            // Whatever cannot be read may be about containers that live: then all of it stays.
+            if engine.is_unused()
+                && let Err(error) = engine.dissolve()
+            {
+                tracing::warn!(%error, "cannot remove the instance again");
+            }
+        })?;
 
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch signals"))?;
@@ -140,6 +145,7 @@ pub fn router(daemon: &Rc<Daemon>) -> Router<Daemon> {
 /// A daemon that knows its containers, grants and rules again.
 async fn restore(
     config: Config,
+    features: Vec<FeatureRow>,
     store: Store,
     engine: &Arc<Mainline>,
 ) -> Result<Rc<Daemon>, StartError> {
@@ -155,6 +161,7 @@ async fn restore(
         engine: Arc::clone(engine),
         store,
         config,
+        features,
     });
     containers::restore(&daemon).await?;
     // Grants to containers that ended are dropped, so the containers come first.

@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::authority::Caller;
 use keyns_sys::secret::SecretBytes;
 use keyns_sys::upcall_wire::{
     MAX_INLINE_PAYLOAD, MAX_MESSAGE, Rejection, Request, ToDaemon, ToUpcall, WireError,
@@ -125,7 +126,7 @@ impl UpcallListener {
         })
     }
 
-    /// The next connection of a process with uid 0; others are closed unheard.
+    /// The next connection of a process of root; others are closed unheard.
     pub async fn accept(&self) -> UpcallPeer {
         loop {
             match self.try_accept().await {
@@ -142,18 +143,23 @@ impl UpcallListener {
 
     async fn try_accept(&self) -> io::Result<Option<UpcallPeer>> {
         let (socket, _) = self.socket.accept().await?;
-        let peer = socket.peer_cred()?;
-        if peer.uid() != 0 {
-            warn!(
-                uid = peer.uid(),
-                "refused a connection to the upcall socket"
-            );
-            return Ok(None);
+        // What is said here about requesters is believed. So uid 0 is not enough: root of another user
+        // namespace, such as a service with `PrivateUsers=`, can open the socket's file as its owner.
+        match Caller::of(socket.as_fd()) {
+            Ok(caller) if caller.is_root() => Ok(Some(UpcallPeer {
+                socket,
+                pid: caller.pid(),
+            })),
+            Ok(caller) => {
+                let (uid, pid) = (caller.uid(), caller.pid());
+                warn!(uid, pid, "refused a connection to the upcall socket");
+                Ok(None)
+            }
+            Err(error) => {
+                warn!(%error, "refused a connection to the upcall socket");
+                Ok(None)
+            }
         }
-        Ok(Some(UpcallPeer {
-            socket,
-            pid: peer.pid(),
-        }))
     }
 }
 
@@ -175,13 +181,13 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[derive(Debug)]
 pub struct UpcallPeer {
     socket: UnixStream,
-    pid: Option<i32>,
+    pid: u32,
 }
 
 impl UpcallPeer {
     /// PID of the program, for logs.
     #[must_use]
-    pub const fn pid(&self) -> Option<i32> {
+    pub const fn pid(&self) -> u32 {
         self.pid
     }
 

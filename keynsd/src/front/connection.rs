@@ -77,9 +77,14 @@ impl<S: 'static> Connection<S> {
         limits: Rc<Limits>,
     ) -> Self {
         let socket = Arc::new(socket);
+        let reader = FrameReader::new(Arc::clone(&socket), authority::largest_call(&caller));
         Self {
             router,
-            reader: FrameReader::new(Arc::clone(&socket), authority::largest_call(&caller)),
+            reader: if authority::may_send_descriptors(&caller) {
+                reader
+            } else {
+                reader.without_descriptors()
+            },
             writer: FrameWriter::new(socket),
             caller: Rc::new(caller),
             id,

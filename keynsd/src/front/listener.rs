@@ -22,7 +22,7 @@ use super::connection::Connection;
 use super::context::ConnectionId;
 use super::router::Router;
 use super::service;
-use crate::authority::{Caller, NoCredentials};
+use crate::authority::{self, Account, Caller, NoCredentials};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 512;
@@ -30,7 +30,7 @@ const BACKLOG: i32 = 512;
 /// What connections may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections per uid on the main socket.
+    /// Connections per uid on the main socket, and how many of all are kept for root.
     pub per_uid: usize,
     /// Connections on the main socket.
     pub total: usize,
@@ -194,7 +194,7 @@ impl<S: 'static> Door<S> {
         let refused = match Caller::of(socket.as_fd()) {
             Err(error) => no_credentials(&error),
             Ok(caller) if self.admin && !caller.is_root() => not_root(&caller),
-            Ok(caller) => match Accounts::open(&self.accounts, caller.uid()) {
+            Ok(caller) => match Accounts::open(&self.accounts, authority::account(&caller)) {
                 Ok(slot) => {
                     let id = ConnectionId(self.next.replace(self.next.get() + 1));
                     let connection = Connection::new(
@@ -229,18 +229,18 @@ fn not_root(caller: &Caller) -> Error {
     Error::new(ErrorKind::NotPermitted, message).hint("run it as root of the host")
 }
 
-/// Connections open, by uid.
+/// Connections open, by account.
 struct Accounts {
     total: usize,
     per_uid: usize,
-    open: RefCell<HashMap<u32, usize>>,
+    open: RefCell<HashMap<Account, usize>>,
     sum: Cell<usize>,
 }
 
 /// A connection's place; given back when dropped.
 struct Slot {
     accounts: Rc<Accounts>,
-    uid: u32,
+    account: Account,
 }
 
 impl Accounts {
@@ -253,31 +253,41 @@ impl Accounts {
         }
     }
 
-    fn open(accounts: &Rc<Self>, uid: u32) -> Result<Slot, Error> {
+    /// Takes a place. Root's share is kept for root, since one user may have many uids (subuid(5)).
+    fn open(accounts: &Rc<Self>, account: Account) -> Result<Slot, Error> {
         let mut open = accounts.open.borrow_mut();
-        let mine = open.get(&uid).copied().unwrap_or(0);
+        let held = |account| open.get(&account).copied().unwrap_or(0);
+        let mine = held(account);
+        let (taken, places) = match account {
+            Account::Root => (accounts.sum.get(), accounts.total),
+            Account::Uid(_) => (
+                accounts.sum.get().saturating_sub(held(Account::Root)),
+                accounts.total.saturating_sub(accounts.per_uid),
+            ),
+        };
         let full = |message: String, limit: usize| {
             Error::new(ErrorKind::LimitReached, message)
                 .cause(format!("at most {limit} are allowed"))
                 .hint("close connections that are not needed; root can use the admin socket")
         };
-        if accounts.sum.get() >= accounts.total {
-            return Err(full(
-                "keynsd has too many connections".to_owned(),
-                accounts.total,
-            ));
+        if taken >= places {
+            return Err(full("keynsd has too many connections".to_owned(), places));
         }
         if mine >= accounts.per_uid {
+            let who = match account {
+                Account::Root => "root".to_owned(),
+                Account::Uid(uid) => format!("uid {uid}"),
+            };
             return Err(full(
-                format!("uid {uid} has too many connections"),
+                format!("{who} has too many connections"),
                 accounts.per_uid,
             ));
         }
-        open.insert(uid, mine + 1);
+        open.insert(account, mine + 1);
         accounts.sum.set(accounts.sum.get() + 1);
         Ok(Slot {
             accounts: Rc::clone(accounts),
-            uid,
+            account,
         })
     }
 }
@@ -288,10 +298,10 @@ impl Drop for Slot {
         self.accounts
             .sum
             .set(self.accounts.sum.get().saturating_sub(1));
-        match open.get_mut(&self.uid) {
+        match open.get_mut(&self.account) {
             Some(count) if *count > 1 => *count -= 1,
             _ => {
-                open.remove(&self.uid);
+                open.remove(&self.account);
             }
         }
     }

@@ -15,16 +15,13 @@ pub fn register(router: &mut Router<Daemon>) {
             Ok(status(&daemon).into())
         })
         .method::<GetFeatures, _, _>(Policy::Anyone, |daemon, _, _| async move {
-            let rows = daemon.blocking("look at the kernel’s features", |engine| {
-                engine.features()
-            });
-            let features = rows
-                .await?
-                .into_iter()
+            let features = daemon
+                .features
+                .iter()
                 .map(|row| Feature {
-                    name: row.name,
+                    name: row.name.clone(),
                     enforcer: row.enforcer.to_string(),
-                    detail: row.detail,
+                    detail: row.detail.clone(),
                 })
                 .collect();
             Ok(Features { features }.into())

@@ -5,12 +5,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use keyns_interfaces::blocking::Client;
 use keyns_interfaces::manager::GetStatus;
 use keyns_interfaces::{ClientError, ErrorKind, Payload, containers, keys};
 use keynsd::authority::Caller;
 use keynsd::front::Sockets;
+use keynsd::upcall_link::UpcallListener;
 use rustix::process::Uid;
 
 use crate::server::{Raw, Server, eventually};
@@ -259,6 +261,74 @@ fn root_of_another_user_namespace_is_not_root() {
         report(&["unshare", "--user"]),
         "seen as 0, change NotPermitted"
     );
+}
+
+#[test]
+fn descriptors_are_taken_from_root_only() {
+    let server = Server::start();
+    let path = server.path();
+    let ask = move || {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let fds = vec![read, write];
+        // The server of these tests tells in this field how many descriptors came along.
+        let mut client = Client::connect(path).unwrap();
+        client.call(&GetStatus {}, fds).unwrap().0.containers
+    };
+    assert_eq!(ask.clone()(), 2, "the control");
+    assert_eq!(as_user(65_534, ask), 0);
+}
+
+#[test]
+fn what_root_of_another_user_namespace_says_about_requesters_is_not_heard() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("upcall");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _guard = runtime.enter();
+    let listener = UpcallListener::bind(&path).unwrap();
+    let says = |enter: &[&str]| {
+        let mut child = Command::new(enter[0])
+            .args(&enter[1..])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "identity::knock_as_a_child"])
+            .env("KEYNS_TEST_KNOCK", &path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let admitted = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_millis(1500), listener.accept())
+                .await
+                .is_ok()
+        });
+        assert!(child.wait().unwrap().success(), "it could connect");
+        admitted
+    };
+    assert!(says(&["unshare", "--uts"]), "the control");
+    assert!(!says(&["unshare", "--map-root-user"]));
+    assert!(!says(&["unshare", "--user"]));
+}
+
+/// Connects to an upcall socket and waits for the end of the connection, or a second.
+#[test]
+fn knock_as_a_child() {
+    let Some(path) = std::env::var_os("KEYNS_TEST_KNOCK") else {
+        return;
+    };
+    let kind = rustix::net::SocketType::SEQPACKET;
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, kind, None).unwrap();
+    let address = rustix::net::SocketAddrUnix::new(Path::new(&path)).unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    let second = rustix::time::Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let mut end = [rustix::event::PollFd::new(
+        &socket,
+        rustix::event::PollFlags::IN,
+    )];
+    rustix::event::poll(&mut end, Some(&second)).unwrap();
 }
 
 #[test]

@@ -15,8 +15,7 @@ use super::ids::IdPool;
 use super::keyring::{KeyError, KeyWorker, WorkerOptions};
 use super::paths::{Paths, SHARED};
 use super::program::SealedProgram;
-use super::{features, pin, routes, shared};
-use crate::feature::FeatureRow;
+use super::{pin, routes, shared};
 use crate::routing::{DIRECTORY, RoutingError, RoutingTable};
 
 /// How long a helper or a monitor may take for one step.
@@ -102,14 +101,6 @@ impl Mainline {
             monitor: program("keyns-monitor")?,
             paths,
         })
-    }
-
-    /// What the engine offers on this kernel, and who enforces it.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn features(&self) -> Result<Vec<FeatureRow>, EngineError> {
-        features::rows().map_err(EngineError::system("look at the kernel's features"))
     }
 
     /// Removes what belongs to no container of `records`: remains of a daemon that was killed while

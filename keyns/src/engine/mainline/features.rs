@@ -1,12 +1,11 @@
 //! What the engine offers on this kernel, and who enforces it.
 
-use std::io;
-
 use crate::feature::{Enforcer, FeatureRow};
 use crate::probe::KernelFacts;
 
-/// The engine's rows, then those of the kernel itself.
-pub(super) fn rows() -> io::Result<Vec<FeatureRow>> {
+/// The engine's rows, then those of the kernel itself as it was found.
+#[must_use]
+pub fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
     use Enforcer::{Advisory, Daemon, Kernel, Unavailable};
 
     let row = |name: &str, enforcer, detail: &str| FeatureRow::new(name, enforcer, detail);
@@ -87,6 +86,6 @@ pub(super) fn rows() -> io::Result<Vec<FeatureRow>> {
             "ranges of user ids never overlap and are not reused while they own a key",
         ),
     ];
-    rows.extend(KernelFacts::probe()?.rows());
-    Ok(rows)
+    rows.extend(facts.rows());
+    rows
 }

@@ -7,7 +7,7 @@ mod create;
 pub mod engine;
 mod enter;
 pub mod failure;
-mod features;
+pub mod features;
 pub mod ids;
 pub mod keyring;
 pub mod monitor;

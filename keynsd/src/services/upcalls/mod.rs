@@ -423,7 +423,7 @@ async fn serve(daemon: Rc<Daemon>, peer: UpcallPeer) {
             return;
         }
     };
-    if !peer.pid().is_some_and(requester::is_outside) {
+    if !requester::is_outside(peer.pid()) {
         tracing::warn!(
             pid = peer.pid(),
             "a process of a container posed as keyns-upcall"

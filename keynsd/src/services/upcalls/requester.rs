@@ -41,7 +41,7 @@ pub(super) fn is_thread(request: &Request, requester: &OwnedFd) -> bool {
 /// does. Root of a container without a user namespace has the uid that the socket demands, and would
 /// otherwise be believed about requesters of other containers.
 #[must_use]
-pub(super) fn is_outside(pid: i32) -> bool {
+pub(super) fn is_outside(pid: u32) -> bool {
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid")).ok();
     let own = namespace("self");
     own.is_some() && namespace(&pid.to_string()) == own
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn a_process_in_a_pid_namespace_is_not_outside() {
-        assert!(is_outside(std::process::id().cast_signed()));
-        assert!(!is_outside(i32::MAX));
+        assert!(is_outside(std::process::id()));
+        assert!(!is_outside(u32::MAX));
         // The child of unshare(1) is process 1 of a new namespace.
         let mut unshare = Command::new("unshare")
             .args([
@@ -160,7 +160,7 @@ mod tests {
         let mut output = std::io::BufReader::new(unshare.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut output, &mut line).unwrap();
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
-        let inside: i32 = std::fs::read_to_string(children)
+        let inside: u32 = std::fs::read_to_string(children)
             .unwrap()
             .trim()
             .parse()
