@@ -113,7 +113,11 @@ pub async fn connect(addresses: &[PathBuf]) -> Result<Client, CommandError> {
     reach(addresses).await.map(|(client, _)| client)
 }
 
-async fn reach(addresses: &[PathBuf]) -> Result<(Client, &[PathBuf]), CommandError> {
+/// As [`connect`], and says which addresses were not tried.
+///
+/// # Errors
+/// [`ErrorKind::Unreachable`].
+pub async fn reach(addresses: &[PathBuf]) -> Result<(Client, &[PathBuf]), CommandError> {
     let mut first_failure = None;
     let mut rest = addresses;
     while let Some((path, others)) = rest.split_first() {

@@ -109,7 +109,8 @@ impl Machine {
                 .into_iter()
                 .filter(|path| is_ours(path)),
         );
-        let keys = fs::read_to_string("/proc/keys").unwrap();
+        let keys = fs::read("/proc/keys").unwrap();
+        let keys = String::from_utf8_lossy(&keys);
         let of_demo = |line: &&str| line.contains(" demo:") || line.contains("keyns:demo-");
         Self {
             request_key: fs::read("/sbin/request-key").ok(),

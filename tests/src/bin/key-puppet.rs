@@ -88,7 +88,7 @@ fn obey(words: &[&str]) -> io::Result<String> {
         ["restrict", k] => key::restrict_keyring(serial(k)?, None, None).map(done),
         ["revoke", k] => key::revoke(serial(k)?).map(done),
         ["invalidate", k] => key::invalidate(serial(k)?).map(done),
-        ["keys"] => Ok(std::fs::read_to_string("/proc/keys")?.replace('\n', "|")),
+        ["keys"] => Ok(String::from_utf8_lossy(&std::fs::read("/proc/keys")?).replace('\n', "|")),
         _ => Err(io::Error::other("unknown word")),
     }
 }

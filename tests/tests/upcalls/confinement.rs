@@ -11,7 +11,7 @@ use keyns_sys::{KeySerial, key};
 use keyns_tests::unique;
 
 use crate::world::{World, queue, reject};
-use crate::{EACCES, EDEADLK, ENODEV, EPERM};
+use crate::{EACCES, EDEADLK, ENODEV, ENOKEY, EPERM};
 
 #[test]
 fn no_other_process_answers_with_an_agents_token() {
@@ -81,11 +81,16 @@ fn a_request_made_while_answering_one_of_its_type_is_refused() {
     let mut agent = world.agent("helper", &[]);
     web.tell("value user a x");
     let outer = agent.next().id;
-    // A child of the agent enters the container, as a handler might.
+    // A child of the agent enters the container and takes an id from there, as a handler does.
     let mut handler = world.child_in(&web);
     handler.do_("join").unwrap();
-    assert_eq!(handler.do_("ask user b x"), Err(EDEADLK));
-    // The control: it is not the ancestry alone that is refused.
+    // The control: before that, what it asks for with ids of the host is the host's business.
+    assert_eq!(handler.do_("ask user b x"), Err(ENOKEY));
+    assert_eq!(world.list().history, []);
+    handler.do_(&format!("become {}", web.uid())).unwrap();
+    handler.do_("join").unwrap();
+    assert_eq!(handler.do_("ask user c x"), Err(EDEADLK));
+    // And: it is not the ancestry alone that is refused.
     handler.tell("ask logon x:c y");
     let inner = agent.next().id;
     agent.reject(inner, EACCES).unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use keyns_interfaces::agents::{Complete, NotMine, Reject};
 use keyns_interfaces::upcalls::Answered;
-use keyns_interfaces::{Client, ClientError, Method, Payload};
+use keyns_interfaces::{Client, ClientError, ErrorKind as Refusal, Method, Payload};
 use tokio::sync::Mutex;
 
 use super::program::Verdict;
@@ -62,9 +62,21 @@ impl Answerer {
                 other => return other.map(|(reply, _)| reply).map_err(refused),
             }
         }
-        let mut client = daemon::connect(&self.sockets).await?;
-        let reply = client.call(call, Vec::new()).await;
-        *slot = Some(client);
-        reply.map(|(reply, _)| reply).map_err(refused)
+        let mut sockets = self.sockets.as_slice();
+        loop {
+            let (mut client, others) = daemon::reach(sockets).await?;
+            match client.call(call, Vec::new()).await {
+                // Nothing was done: the daemon had no place for one more connection.
+                Err(ClientError::Refused(error))
+                    if error.kind == Refusal::LimitReached && !others.is_empty() =>
+                {
+                    sockets = others;
+                }
+                reply => {
+                    *slot = Some(client);
+                    return reply.map(|(reply, _)| reply).map_err(refused);
+                }
+            }
+        }
     }
 }

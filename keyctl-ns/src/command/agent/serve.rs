@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::Args;
 use keyns::name::ContainerPath;
 use keyns::text::Escaped;
-use keyns_interfaces::ClientError;
 use keyns_interfaces::agents::{Registration, Serve, ServeReply};
 use keyns_interfaces::upcalls::UpcallInfo;
+use keyns_interfaces::{ClientError, ErrorKind as Refusal};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, LocalSet};
@@ -124,7 +124,9 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, CommandError>
 
 async fn serve(context: &Context, args: &ServeArgs) -> Result<(), CommandError> {
     let command: Rc<[OsString]> = args.command.clone().into();
-    session(context, args, &command).await?;
+    if let Ended::NoRoom(error) = session(context, args, &command).await? {
+        return Err(error);
+    }
     loop {
         context
             .ui
@@ -133,14 +135,21 @@ async fn serve(context: &Context, args: &ServeArgs) -> Result<(), CommandError> 
         loop {
             sleep(pause).await;
             match session(context, args, &command).await {
-                Ok(()) => break,
-                Err(error) if error.kind == ErrorKind::Unreachable => {
-                    pause = (pause * 2).min(Duration::from_secs(2));
-                }
-                Err(error) => return Err(error),
+                Ok(Ended::WithDaemon) => break,
+                Err(error) if error.kind != ErrorKind::Unreachable => return Err(error),
+                // Not back yet, or too busy with others who want to get in.
+                Ok(Ended::NoRoom(_)) | Err(_) => pause = (pause * 2).min(Duration::from_secs(2)),
             }
         }
     }
+}
+
+/// How a registration ended that did not fail.
+enum Ended {
+    /// The daemon has ended.
+    WithDaemon,
+    /// There was no place for it; there may be one later.
+    NoRoom(CommandError),
 }
 
 /// One registration, from its beginning to the end of its connection.
@@ -148,7 +157,7 @@ async fn session(
     context: &Context,
     args: &ServeArgs,
     command: &Rc<[OsString]>,
-) -> Result<(), CommandError> {
+) -> Result<Ended, CommandError> {
     let call = Serve {
         name: args.name.clone(),
         types: args.types.clone(),
@@ -171,7 +180,10 @@ async fn session(
             registration,
             request,
         } = match reply {
-            None | Some(Err(ClientError::Disconnected)) => return Ok(()),
+            None | Some(Err(ClientError::Disconnected)) => return Ok(Ended::WithDaemon),
+            Some(Err(ClientError::Refused(error))) if error.kind == Refusal::LimitReached => {
+                return Ok(Ended::NoRoom(error.into()));
+            }
             Some(reply) => reply.map_err(refused)?,
         };
         if let Some(Registration { agent, token }) = registration {
