@@ -62,6 +62,10 @@ pub struct Requester {
     pub container_gid: u32,
     /// The program's own name for itself: text of the requester, proves nothing.
     pub command: ByteText,
+    /// The file it executes, as a path of its own mount namespace; empty where there is none.
+    pub executable: ByteText,
+    /// Its permitted capabilities, bits as in capabilities(7), which count in its user namespace.
+    pub capabilities: u64,
     /// Whether thread and container were established from kernel objects.
     pub verified: bool,
 }

@@ -24,6 +24,12 @@ use crate::target;
 
 /// Serves one request to its end and returns the exit status.
 pub(crate) fn serve(invocation: &Invocation, table: &Table) -> i32 {
+    // First of all, and with as little as possible before: this is what most requests end with.
+    match origin::is_plainly_of_host(invocation, table) {
+        Ok(true) => return original::run(invocation),
+        Ok(false) => {}
+        Err(Undecidable) => return settle::undecidable(invocation.target),
+    }
     let started = monotonic_now();
     match decide(invocation, table, started) {
         Ok(Ending::Original) => {
@@ -41,9 +47,6 @@ fn decide(
     table: &Table,
     started: Duration,
 ) -> Result<Ending, Undecidable> {
-    if origin::is_plainly_of_host(invocation, table)? {
-        return Ok(Ending::Original);
-    }
     let auth = auth_key::find(invocation.target)?;
     let thread = facts::open_thread(auth.tid)?;
     let place = Place::of(&thread)?;

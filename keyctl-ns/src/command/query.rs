@@ -140,12 +140,26 @@ pub fn show(out: &mut dyn Write, upcall: &UpcallInfo) -> io::Result<()> {
             format!("{}  (text of the requester)", view::bytes(&by.command)),
         ),
         (
+            "executable",
+            match view::bytes(&by.executable) {
+                none if none.is_empty() => "none to be seen".to_owned(),
+                path => format!("{path}  (a path of its own mounts)"),
+            },
+        ),
+        (
             "uid",
             format!("{} (in the container {})", by.uid, by.container_uid),
         ),
         (
             "gid",
             format!("{} (in the container {})", by.gid, by.container_gid),
+        ),
+        (
+            "capabilities",
+            match by.capabilities {
+                0 => "none".to_owned(),
+                bits => format!("0x{bits:x}, in its own user namespace"),
+            },
         ),
         (
             "verified",

@@ -34,6 +34,11 @@ fn a_request_is_answered_by_hand_with_its_true_requester_shown() {
     );
     assert_eq!(requester.command.bytes(), b"asker");
     assert!(requester.verified);
+    assert!(requester.executable.bytes().ends_with(b"/asker"));
+    assert_ne!(
+        requester.capabilities, 0,
+        "it is root of its user namespace"
+    );
     let answered = world.answer(request.id, "secret").unwrap();
     assert_eq!(answered.outcome, 0);
     assert_eq!(web.hear(), Ok("secret".into()));

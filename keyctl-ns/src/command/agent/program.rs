@@ -251,6 +251,8 @@ mod tests {
                 container_uid: 0,
                 container_gid: 0,
                 command: "x".into(),
+                executable: keyns_interfaces::ByteText(b"/bin/program".to_vec()),
+                capabilities: 0,
                 verified: true,
             },
             keyrings: [0; 3],

@@ -87,6 +87,8 @@ pub(super) fn facts(
             container_uid: inside(uid),
             container_gid: inside(gid),
             command: ByteText(request.comm.clone()),
+            executable: ByteText(request.exe.clone()),
+            capabilities: request.permitted,
             verified: !request.doubts.nested(),
         },
         keyrings: [

@@ -22,6 +22,8 @@ pub(crate) fn upcall_info(id: u64, type_: &str) -> UpcallInfo {
             container_uid: 0,
             container_gid: 0,
             command: ByteText::default(),
+            executable: ByteText(b"/bin/program".to_vec()),
+            capabilities: 0,
             verified: true,
         },
         keyrings: [0; 3],
