@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use keyns_interfaces::frame::MAX_CALL;
 use keyns_interfaces::{Error, ErrorKind};
@@ -111,15 +112,16 @@ impl Caller {
 /// This only ever takes rights away, so the process id may be used; where there is a pidfd, it shows
 /// afterwards that the id still meant the peer.
 fn in_our_user_namespace(pid: u32, pidfd: Option<&OwnedFd>) -> bool {
-    let namespace = |process: &str| {
-        let file = std::fs::metadata(format!("/proc/{process}/ns/user")).ok()?;
-        Some((file.dev(), file.ino()))
-    };
-    let same = match (namespace("self"), namespace(&pid.to_string())) {
-        (Some(ours), Some(theirs)) => ours == theirs,
-        _ => false,
-    };
-    same && pidfd.is_none_or(is_alive)
+    // The daemon never leaves its own.
+    static OURS: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+    let ours = *OURS.get_or_init(|| user_namespace("self"));
+    ours.is_some() && user_namespace(&pid.to_string()) == ours && pidfd.is_none_or(is_alive)
+}
+
+/// Device and inode of a process' user namespace.
+fn user_namespace(process: &str) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(format!("/proc/{process}/ns/user")).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// A pidfd becomes readable when its process ends (pidfd_open(2)).
