@@ -12,7 +12,7 @@ use keyns_sys::upcall_wire::{
 };
 
 use crate::routing::Undecidable;
-use crate::settle::{self, Refusal, errno};
+use crate::settle::{self, Given, Refusal, errno};
 
 /// How long a daemon may take to accept, restarts included.
 const ACCEPT: Duration = Duration::from_secs(10);
@@ -129,8 +129,7 @@ impl<'a> Conversation<'a> {
                     return Ok(self.finish(&socket, rejection.into(), 0));
                 }
                 ToUpcall::Instantiate(payload) => {
-                    let outcome = settle::instantiate(self.request.target, payload.as_slice());
-                    if let Some(ending) = self.answered(&socket, &outcome) {
+                    if let Some(ending) = self.instantiate(&socket, payload.as_slice()) {
                         return Ok(ending);
                     }
                 }
@@ -142,8 +141,7 @@ impl<'a> Conversation<'a> {
                     let Ok(payload) = payload else {
                         return Err((Interruption::Lost, accepted));
                     };
-                    let outcome = settle::instantiate(self.request.target, payload.as_slice());
-                    if let Some(ending) = self.answered(&socket, &outcome) {
+                    if let Some(ending) = self.instantiate(&socket, payload.as_slice()) {
                         return Ok(ending);
                     }
                 }
@@ -198,16 +196,19 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// What an attempt to instantiate means; `None`: the daemon may answer again.
-    fn answered(&self, socket: &UpcallSocket, outcome: &io::Result<()>) -> Option<Ending> {
-        match code(outcome) {
-            errno::EDQUOT => Some(self.finish(socket, OVER_QUOTA, errno::EDQUOT)),
-            over @ (0 | errno::EBUSY | errno::ENOKEY | errno::EKEYREVOKED) => {
-                self.tell(socket, over, true);
+    /// Gives the target a payload; `None`: it was not taken, and the daemon may answer again.
+    fn instantiate(&self, socket: &UpcallSocket, payload: &[u8]) -> Option<Ending> {
+        let Request {
+            target, type_name, ..
+        } = &self.request;
+        match settle::instantiate(*target, type_name, payload) {
+            Given::Over(errno) => {
+                self.tell(socket, errno, true);
                 Some(Ending::Settled)
             }
-            refused => {
-                self.tell(socket, refused, false);
+            Given::Refused(errno::EDQUOT) => Some(self.finish(socket, OVER_QUOTA, errno::EDQUOT)),
+            Given::Refused(errno) => {
+                self.tell(socket, errno, false);
                 None
             }
         }
@@ -244,13 +245,5 @@ impl<'a> Conversation<'a> {
             return Some(Ending::Refuse(TERMINATED));
         }
         (left <= pause).then_some(Ending::Refuse(TIMED_OUT))
-    }
-}
-
-/// 0 or the errno.
-fn code(outcome: &io::Result<()>) -> i32 {
-    match outcome {
-        Ok(()) => 0,
-        Err(e) => e.raw_os_error().unwrap_or(errno::EIO),
     }
 }

@@ -381,7 +381,12 @@ impl Conversation {
             ),
         )
         .cause(std::io::Error::from_raw_os_error(errno).to_string())
-        .hint("answer it again: it still waits")
+        .hint(match errno {
+            errno::EOPNOTSUPP => {
+                "reject it: payloads of this type name another key, which no answer may reach"
+            }
+            _ => "answer it again: it still waits",
+        })
         .errno(errno)
     }
 }
