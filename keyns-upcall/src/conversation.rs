@@ -41,8 +41,8 @@ pub(crate) enum Ending {
 enum Interruption {
     /// The daemon is gone, not there yet, or speaks no protocol: try again.
     Lost,
-    /// The request is over.
-    End(Ending),
+    /// The request is to end with this; the daemon is told the errno.
+    End(Refusal, i32),
 }
 
 pub(crate) struct Conversation<'a> {
@@ -81,10 +81,10 @@ impl<'a> Conversation<'a> {
     pub(crate) fn run(&mut self) -> Ending {
         let mut pause = FIRST_PAUSE;
         loop {
-            let accepted = match self.ask() {
-                Ok(ending) | Err((Interruption::End(ending), _)) => return ending,
-                Err((Interruption::Lost, accepted)) => accepted,
-            };
+            let mut accepted = false;
+            if let Some(ending) = self.ask(&mut accepted) {
+                return ending;
+            }
             if accepted {
                 pause = FIRST_PAUSE;
             }
@@ -96,41 +96,43 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Shows the daemon a request for a reserved name once; whatever it says, it is refused.
+    /// Shows the daemon a request for a reserved name once; whatever it says, and if it says nothing
+    /// at all, it is refused.
     pub(crate) fn report_forgery(&mut self) -> Ending {
         self.deadline = self.started + REPORT;
         if let Ok(socket) = self.connect() {
             while let Ok((ToUpcall::Accepted { .. }, _)) = self.next(&socket) {}
-            let ending = self.finish(&socket, RESERVED, errno::EPERM);
-            return ending;
+            return self.finish(&socket, RESERVED, errno::EPERM);
         }
         Ending::Refuse(RESERVED)
     }
 
-    /// One connection; the flag says whether the daemon had accepted.
-    fn ask(&mut self) -> Result<Ending, (Interruption, bool)> {
-        let mut accepted = false;
-        let socket = self.connect().map_err(|_| (Interruption::Lost, accepted))?;
+    /// One connection; `None` when it was lost. `accepted` is set when the daemon accepts.
+    fn ask(&mut self, accepted: &mut bool) -> Option<Ending> {
+        let socket = self.connect().ok()?;
         loop {
             let (message, packet) = match self.next(&socket) {
                 Ok(next) => next,
-                Err(why) => return Err((why, accepted)),
+                Err(Interruption::Lost) => return None,
+                Err(Interruption::End(refusal, errno)) => {
+                    return Some(self.finish(&socket, refusal, errno));
+                }
             };
             match message {
                 ToUpcall::Accepted { deadline_ms, .. } => {
-                    accepted = true;
+                    *accepted = true;
                     self.extend(deadline_ms);
                 }
-                ToUpcall::Original => return Ok(Ending::Original),
+                ToUpcall::Original => return Some(Ending::Original),
                 ToUpcall::Unsupported => {
-                    return Ok(self.finish(&socket, OTHER_VERSION, errno::EIO));
+                    return Some(self.finish(&socket, OTHER_VERSION, errno::EIO));
                 }
                 ToUpcall::Reject(rejection) => {
-                    return Ok(self.finish(&socket, rejection.into(), 0));
+                    return Some(self.finish(&socket, rejection.into(), 0));
                 }
                 ToUpcall::Instantiate(payload) => {
                     if let Some(ending) = self.instantiate(&socket, payload.as_slice()) {
-                        return Ok(ending);
+                        return Some(ending);
                     }
                 }
                 ToUpcall::InstantiateFd { length } => {
@@ -138,11 +140,9 @@ impl<'a> Conversation<'a> {
                         .fd
                         .ok_or_else(|| io::ErrorKind::InvalidData.into())
                         .and_then(|fd| upcall_socket::read_sealed(fd.as_fd(), length as usize));
-                    let Ok(payload) = payload else {
-                        return Err((Interruption::Lost, accepted));
-                    };
+                    let payload = payload.ok()?;
                     if let Some(ending) = self.instantiate(&socket, payload.as_slice()) {
-                        return Ok(ending);
+                        return Some(ending);
                     }
                 }
             }
@@ -159,26 +159,19 @@ impl<'a> Conversation<'a> {
         Ok(socket)
     }
 
-    /// The next message, or why there is none.
+    /// The next message, or why there is none. Ends nothing by itself: not every request ends with
+    /// what interrupted it.
     fn next(&self, socket: &UpcallSocket) -> Result<(ToUpcall, Packet), Interruption> {
         loop {
             let left = self.deadline.saturating_sub(monotonic_now());
             if left.is_zero() {
-                return Err(Interruption::End(self.finish(
-                    socket,
-                    TIMED_OUT,
-                    errno::ETIMEDOUT,
-                )));
+                return Err(Interruption::End(TIMED_OUT, errno::ETIMEDOUT));
             }
             let ready =
                 upcall_socket::wait_readable(Some(socket.as_fd()), self.termination.as_fd(), left);
             let ready = ready.map_err(|_| Interruption::Lost)?;
             if ready.second {
-                return Err(Interruption::End(self.finish(
-                    socket,
-                    TERMINATED,
-                    errno::EINTR,
-                )));
+                return Err(Interruption::End(TERMINATED, errno::EINTR));
             }
             if !ready.first {
                 continue;

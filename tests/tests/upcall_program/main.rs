@@ -458,6 +458,29 @@ fn a_reserved_name_is_refused_whatever_the_daemon_says_and_without_one() {
 }
 
 #[test]
+fn a_reserved_name_is_refused_the_same_by_a_daemon_that_hangs_and_when_terminated() {
+    let _taken = taken();
+    for terminate in [false, true] {
+        let (mut denizen, route) = routed(&wish(".reserved"));
+        let daemon = route.daemon();
+        let start = Instant::now();
+        denizen.ask();
+        let (peer, _, _fd) = daemon.next();
+        if terminate {
+            let program = peer.program_pid();
+            rustix::process::kill_process(program, rustix::process::Signal::TERM).unwrap();
+        }
+        assert_eq!(peer.outcome(), (EPERM, true));
+        assert_eq!(denizen.answer(), Err(EPERM));
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
 fn a_terminated_program_still_rejects() {
     let _taken = taken();
     let (mut denizen, route) = routed(&wish("terminated"));
