@@ -179,6 +179,19 @@ impl World {
         }
     }
 
+    /// Waits until so many requests wait.
+    pub(crate) fn fills(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let waiting = self.list().upcalls.len();
+            if waiting >= count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{waiting}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     pub(crate) fn answer(&self, id: u64, payload: &str) -> Result<Answered, Error> {
         let response = Response::Payload(Payload::new(payload.into()));
         self.call(&Answer { id, response })

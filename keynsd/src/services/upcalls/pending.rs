@@ -341,7 +341,7 @@ mod tests {
             handler: Some("queue q".into()),
             arrived: now,
             deadline: now + Duration::from_secs(60),
-            permit: limits.admit(quota, WEB, 0, now).unwrap(),
+            permit: limits.admit(quota, WEB, 0, false, now).unwrap(),
             commands,
         };
         (entry, rx)
