@@ -31,9 +31,10 @@ pub enum Decision {
     Payload(SecretBytes),
     /// Make it negative.
     Reject(Rejection),
-    /// Give it a copy of the container's key of the same type and description.
-    FromKeyring,
 }
+
+/// Where an answerer waits for what became of its answer.
+pub type Reply = oneshot::Sender<Result<Answered, Error>>;
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,16 @@ pub enum Command {
         /// With what.
         decision: Decision,
         /// Where the answerer waits.
-        reply: oneshot::Sender<Result<Answered, Error>>,
+        reply: Reply,
+    },
+    /// Give the key a copy of the container's key of the same type and description.
+    FromKeyring(Reply),
+    /// What the key worker has for that.
+    Granted {
+        /// The payload, if the container was granted such a key.
+        found: Result<Option<SecretBytes>, Error>,
+        /// Where the answerer waits; without one it is for want of a rule.
+        reply: Option<Reply>,
     },
     /// The agent with this number does not want it.
     NotMine(u64),
