@@ -1,6 +1,13 @@
 //! Asking the daemon, until there is an answer or the deadline.
+//!
+//! Who waits holds one of the kernel's 512 workers, and it is the daemon that says how many may. As
+//! long as it says nothing, because it is dead or hangs, its word is replaced by *places*: whoever waits
+//! for the daemon itself takes one or gives up. New requests have few, so that no container that goes on
+//! asking meanwhile takes the workers of the host; requests that a daemon had let in find one as well,
+//! because it never lets in more than there are.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +17,7 @@ use keyns_sys::upcall_socket::{self, Packet, UpcallSocket};
 use keyns_sys::upcall_wire::{
     MAX_DEADLINE_MS, MAX_MESSAGE, Request, ToDaemon, ToUpcall, WireError,
 };
+use keyns_sys::waiting_place::{self, WaitingPlace};
 
 use crate::routing::Undecidable;
 use crate::settle::{self, Given, Refusal, errno};
@@ -18,10 +26,17 @@ use crate::settle::{self, Given, Refusal, errno};
 const ACCEPT: Duration = Duration::from_secs(10);
 /// How long a reserved name waits for the daemon to take note of it.
 const REPORT: Duration = Duration::from_secs(1);
+/// How long a daemon that lives may take for its first word. Waiting longer needs a place.
+const PROMPT: Duration = Duration::from_millis(500);
+/// Places for requests that no daemon has seen.
+const NEW: Range<u16> = 0..128;
+/// More places, for requests that a daemon has let in; together as many as it ever lets in, 384.
+const LET_IN: Range<u16> = 128..384;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 const TIMED_OUT: Refusal = Refusal(errno::ETIMEDOUT, 2);
+const NO_PLACE: Refusal = Refusal(errno::EAGAIN, 1);
 const TERMINATED: Refusal = Refusal(errno::ENOKEY, 1);
 const RESERVED: Refusal = Refusal(errno::EPERM, 5);
 const OVER_QUOTA: Refusal = Refusal(errno::EDQUOT, 5);
@@ -52,6 +67,11 @@ pub(crate) struct Conversation<'a> {
     termination: OwnedFd,
     started: Duration,
     deadline: Duration,
+    /// When the first word of the daemon that was asked is overdue.
+    overdue: Duration,
+    /// Whether any daemon has accepted the request.
+    let_in: bool,
+    place: Option<WaitingPlace>,
 }
 
 impl<'a> Conversation<'a> {
@@ -74,6 +94,9 @@ impl<'a> Conversation<'a> {
             termination,
             started,
             deadline,
+            overdue: deadline,
+            let_in: false,
+            place: None,
         })
     }
 
@@ -87,6 +110,9 @@ impl<'a> Conversation<'a> {
             }
             if accepted {
                 pause = FIRST_PAUSE;
+            }
+            if !self.may_wait() {
+                return Ending::Refuse(NO_PLACE);
             }
             if let Some(ending) = self.rest(pause) {
                 return ending;
@@ -121,6 +147,10 @@ impl<'a> Conversation<'a> {
             match message {
                 ToUpcall::Accepted { deadline_ms, .. } => {
                     *accepted = true;
+                    self.let_in = true;
+                    // From here on the daemon's limits count, and others need the place more.
+                    self.overdue = Duration::MAX;
+                    self.place = None;
                     self.extend(deadline_ms);
                 }
                 ToUpcall::Original => return Some(Ending::Original),
@@ -156,17 +186,38 @@ impl<'a> Conversation<'a> {
         let message = ToDaemon::Request(Box::new(self.request.clone()));
         let bytes = message.encode().map_err(io::Error::other)?;
         socket.send(bytes.as_slice(), Some(self.requester))?;
+        self.overdue = monotonic_now() + PROMPT;
         Ok(socket)
+    }
+
+    /// Takes a place, unless it has one. Any error is a no: how many wait is not known then.
+    fn may_wait(&mut self) -> bool {
+        let path = self.socket.with_file_name(waiting_place::FILE_NAME);
+        let take = |places| WaitingPlace::take(&path, places).ok().flatten();
+        if self.place.is_none() && self.let_in {
+            self.place = take(LET_IN);
+        }
+        if self.place.is_none() {
+            self.place = take(NEW);
+        }
+        self.place.is_some()
     }
 
     /// The next message, or why there is none. Ends nothing by itself: not every request ends with
     /// what interrupted it.
-    fn next(&self, socket: &UpcallSocket) -> Result<(ToUpcall, Packet), Interruption> {
+    fn next(&mut self, socket: &UpcallSocket) -> Result<(ToUpcall, Packet), Interruption> {
         loop {
-            let left = self.deadline.saturating_sub(monotonic_now());
-            if left.is_zero() {
+            let now = monotonic_now();
+            if now >= self.deadline {
                 return Err(Interruption::End(TIMED_OUT, errno::ETIMEDOUT));
             }
+            if now >= self.overdue {
+                if !self.may_wait() {
+                    return Err(Interruption::End(NO_PLACE, errno::EAGAIN));
+                }
+                self.overdue = Duration::MAX;
+            }
+            let left = self.deadline.min(self.overdue).saturating_sub(now);
             let ready =
                 upcall_socket::wait_readable(Some(socket.as_fd()), self.termination.as_fd(), left);
             let ready = ready.map_err(|_| Interruption::Lost)?;

@@ -204,21 +204,7 @@ fn a_flood_is_cut_off_while_the_host_is_served() {
     world.call(&limits).unwrap();
     web.tell("flood 600 8 x");
     world.fills(16);
-    let begun = Instant::now();
-    let (type_, description) = (CString::new("user"), CString::new(unique("host")));
-    let callout = CString::new("x").unwrap();
-    let asked = key::request_key(
-        &type_.unwrap(),
-        &description.unwrap(),
-        Some(&callout),
-        KeySerial::new(-2),
-    );
-    assert!(asked.is_err(), "nobody serves this on the host");
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    host_is_served();
     let mut most = 0;
     while let waiting @ 1.. = world.list().upcalls.len() {
         most = most.max(waiting);
@@ -237,6 +223,38 @@ fn a_flood_is_cut_off_while_the_host_is_served() {
     assert_eq!(of("11") + of("110"), 600, "{counts}");
     // One line tells of many.
     assert!(world.log().matches("rejected with EAGAIN").count() < 20);
+}
+
+/// A request of the host, which nobody there serves, ends at once.
+fn host_is_served() {
+    let begun = Instant::now();
+    let (type_, description) = (CString::new("user"), CString::new(unique("host")));
+    let callout = CString::new("x").unwrap();
+    let asked = key::request_key(
+        &type_.unwrap(),
+        &description.unwrap(),
+        Some(&callout),
+        KeySerial::new(-2),
+    );
+    assert!(asked.is_err(), "nobody serves this on the host");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_flood_without_a_daemon_leaves_room_for_the_host() {
+    let mut world = World::start();
+    let mut web = world.container("web");
+    world.kill_daemon();
+    web.tell("flood 160 8 x");
+    std::thread::sleep(Duration::from_secs(2));
+    host_is_served();
+    // The 128 that may wait do so until the end.
+    assert_eq!(web.hear(), Ok("11=32 110=128".into()));
+    world.start_daemon();
 }
 
 #[test]
