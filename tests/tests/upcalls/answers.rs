@@ -288,6 +288,31 @@ fn a_busy_agent_gets_the_next_request_when_it_is_done() {
     );
 }
 
+#[test]
+fn containers_take_turns_at_an_agent_that_is_busy() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let mut db = world.container("db");
+    world.intercept("web", "user", Target::Agent(String::new()));
+    world.intercept("db", "user", Target::Agent(String::new()));
+    let mut agent = world.agent_for_one();
+    web.tell("flood 8 8 x");
+    world.fills(8);
+    let mut id = agent.next().id;
+    db.tell("value user b x");
+    world.fills(9);
+    let mut served = Vec::new();
+    for _ in 0..8 {
+        agent.complete(id, "y").unwrap();
+        let next = agent.next();
+        served.push(next.requester.container.unwrap());
+        id = next.id;
+    }
+    agent.complete(id, "y").unwrap();
+    assert_eq!(served.first().map(String::as_str), Some("db"));
+    assert_eq!((web.hear(), db.hear()), (Ok("0=8".into()), Ok("y".into())));
+}
+
 /// A key for “web”, and the grant of it.
 fn granted() -> (Add, GrantTo) {
     let add = Add {

@@ -61,7 +61,8 @@ pub struct ServeArgs {
     /// Serve this container and those in it only; may be given several times (default: all)
     #[arg(long, short, value_name = "CONTAINER", value_parser = args::container())]
     pub container: Vec<ContainerPath>,
-    /// Requests worked on at once, 1 to 16
+    /// Requests worked on at once, 1 to 16. One of several is kept for another container, unless
+    /// exactly one is served
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub max_in_flight: u32,
     /// The program and its arguments

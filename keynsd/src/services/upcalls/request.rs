@@ -111,6 +111,7 @@ impl Conversation {
         mut place: Place,
     ) -> (End, Option<(Reply, Result<Answered, Error>)>) {
         let agents = self.daemon.agents.registry().clone();
+        let _seeker = agents.seeker(self.id);
         let mut tried: Vec<AgentId> = Vec::new();
         let mut acknowledge = Some(match place {
             Place::Queue => Instant::now(),
