@@ -80,7 +80,11 @@ pub struct List {
 }
 method!(List, "org.keyns.Upcalls.List" => Listing);
 
-/// Requests, oldest first.
+/// How many bytes of a description, and of callout information, a [`Listing`] has.
+pub const LISTED_TEXT: usize = 512;
+
+/// Requests, oldest first. Texts of requesters are cut to [`LISTED_TEXT`] bytes: they could be so many
+/// and long that no reply had room for them. [`Query`] has the whole ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     /// Pending requests.

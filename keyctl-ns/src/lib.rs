@@ -10,6 +10,7 @@
 //! prints.
 
 pub mod args;
+pub mod aside;
 pub mod cli;
 pub mod command;
 pub mod context;

@@ -5,11 +5,13 @@
 //! when they are not wanted.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::OnceLock;
 
 use anstream::{AutoStream, ColorChoice};
 use keyns::text::Escaped;
 use serde::Serialize;
 
+use crate::aside::Aside;
 use crate::error::{CommandError, ErrorKind};
 use crate::style;
 
@@ -46,6 +48,7 @@ pub struct Ui {
     json: bool,
     quiet: bool,
     color: Color,
+    aside: OnceLock<Aside>,
 }
 
 #[derive(Serialize)]
@@ -81,7 +84,18 @@ impl Ui {
     /// Output as the global options ask for.
     #[must_use]
     pub fn new(json: bool, quiet: bool, color: Color) -> Self {
-        Self { json, quiet, color }
+        Self {
+            json,
+            quiet,
+            color,
+            aside: OnceLock::new(),
+        }
+    }
+
+    /// The same output for what must not wait for its reader.
+    pub fn aside(&self) -> &Aside {
+        let ui = || Self::new(self.json, self.quiet, self.color);
+        self.aside.get_or_init(|| Aside::start(ui()))
     }
 
     /// Whether output is JSON.

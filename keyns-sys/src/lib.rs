@@ -20,5 +20,6 @@ pub mod secret;
 pub mod serial;
 pub mod upcall_socket;
 pub mod upcall_wire;
+pub mod waiting_place;
 
 pub use serial::KeySerial;

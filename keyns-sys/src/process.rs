@@ -1,10 +1,12 @@
-//! `clone3(2)` for single-threaded helpers.
+//! `clone3(2)` for single-threaded helpers, and what programs that are started get along.
 
 #![allow(unsafe_code)]
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use crate::call::check;
 
@@ -59,6 +61,28 @@ const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_PARENT: u64 = 0x8000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Makes the program that `command` will start end, by `SIGKILL`, with the thread that starts it:
+/// however that ends, and nobody who dies by a signal can do it himself (`PR_SET_PDEATHSIG`, prctl(2)).
+///
+/// It holds for this program, not for those that it starts, and no longer when it executes a set-user-id
+/// program or changes its ids.
+pub fn end_with_this_thread(command: &mut Command) {
+    let parent = std::process::id();
+    let before_exec = move || {
+        let signal = libc::SIGKILL as libc::c_ulong;
+        // Safety: plain numbers.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into())?;
+        // Safety: getppid has no argument.
+        if u32::try_from(unsafe { libc::getppid() }) == Ok(parent) {
+            return Ok(());
+        }
+        // It died before it could be asked for.
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    };
+    // Safety: between fork and exec it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(before_exec) };
+}
 
 /// `struct clone_args` of `clone3(2)`, version 2 (88 bytes, Linux 5.7).
 #[repr(C)]
@@ -199,5 +223,23 @@ pub fn reset_signals(_: &SingleThreaded) {
         // Safety: the default disposition runs no code of this process. KILL, STOP and the C
         // library's own signals cannot be changed, which is no loss.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_program_ends_with_the_thread_that_started_it() {
+        let started = std::thread::spawn(|| {
+            let mut command = Command::new("sleep");
+            end_with_this_thread(command.arg("60"));
+            command.spawn().unwrap()
+        });
+        let mut child = started.join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     }
 }

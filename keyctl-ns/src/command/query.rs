@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use clap::Args;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
-use keyns_interfaces::ErrorKind as Refusal;
-use keyns_interfaces::upcalls::{List, Queried, Query, UpcallInfo};
+use keyns_interfaces::upcalls::{LISTED_TEXT, List, Queried, Query, UpcallInfo};
+use keyns_interfaces::{ByteText, ErrorKind as Refusal};
 
 use crate::args;
 use crate::context::Context;
@@ -49,19 +49,19 @@ pub fn run(context: &Context, args: &QueryArgs) -> Result<(), CommandError> {
             }
         }
         KeySpec::Named(name) => {
-            let matches = |upcall: &UpcallInfo| {
-                upcall.type_.as_bytes() == name.type_().to_bytes()
-                    && upcall.description.bytes() == name.description().to_bytes()
-            };
-            only(
-                daemon
-                    .call(&List { history: 0 })?
-                    .upcalls
-                    .into_iter()
-                    .filter(matches)
-                    .collect(),
-                &args.request,
-            )?
+            let (type_, description) = (name.type_().to_bytes(), name.description().to_bytes());
+            let listing = daemon.call(&List { history: 0 })?;
+            let mut found = Vec::new();
+            for upcall in listing.upcalls {
+                if upcall.type_.as_bytes() != type_ || !begins(description, &upcall.description) {
+                    continue;
+                }
+                let whole = whole(&mut daemon, upcall)?;
+                if whole.description.bytes() == description {
+                    found.push(whole);
+                }
+            }
+            only(found, &args.request)?
         }
         other => {
             return Err(CommandError::usage(format!("cannot query {other}"))
@@ -76,12 +76,30 @@ pub fn run(context: &Context, args: &QueryArgs) -> Result<(), CommandError> {
 fn by_key(daemon: &mut Daemon, serial: KeySerial) -> Result<UpcallInfo, CommandError> {
     let listing = daemon.call(&List { history: 256 })?;
     let matches = |upcall: &UpcallInfo| upcall.key == serial.raw();
-    listing
+    let found = listing
         .upcalls
         .into_iter()
         .chain(listing.history)
         .find(matches)
-        .ok_or_else(|| CommandError::new(ErrorKind::NotFound, "no such request"))
+        .ok_or_else(|| CommandError::new(ErrorKind::NotFound, "no such request"))?;
+    whole(daemon, found)
+}
+
+/// Whether a listed description may be this one: a listing has only the beginning of a long one.
+fn begins(description: &[u8], listed: &ByteText) -> bool {
+    match listed.bytes() {
+        cut if cut.len() == LISTED_TEXT => description.starts_with(cut),
+        all => description == all,
+    }
+}
+
+/// A request with all of its texts.
+fn whole(daemon: &mut Daemon, listed: UpcallInfo) -> Result<UpcallInfo, CommandError> {
+    match daemon.call(&Query { id: listed.id }) {
+        // Forgotten since it was listed.
+        Err(error) if error.refusal == Some(Refusal::NoSuchUpcall) => Ok(listed),
+        other => other.map(|found| found.upcall),
+    }
 }
 
 fn only(found: Vec<UpcallInfo>, spec: &KeySpec) -> Result<UpcallInfo, CommandError> {
@@ -216,4 +234,19 @@ pub fn show(out: &mut dyn Write, upcall: &UpcallInfo) -> io::Result<()> {
         rows.push(("outcome", view::outcome(errno)));
     }
     fields(out, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_description_is_found_by_its_beginning() {
+        let long = vec![b'x'; 600];
+        let cut = ByteText::from(&long[..LISTED_TEXT]);
+        assert!(begins(&long, &cut));
+        assert!(begins(&long[..LISTED_TEXT], &cut));
+        assert!(!begins(&long[..LISTED_TEXT - 1], &cut));
+        assert!(!begins(&long, &ByteText::from(&long[..LISTED_TEXT - 1])));
+    }
 }

@@ -11,6 +11,7 @@ use crate::view;
 /// Show the key requests that wait for an answer
 ///
 /// Everything about a requester but its description, callout text and command comes from the kernel.
+/// Of a description or callout text over 512 bytes only the beginning is shown; query shows all.
 #[derive(Debug, Args)]
 pub struct UpcallsArgs {
     /// Keep showing requests as they arrive and end, until interrupted

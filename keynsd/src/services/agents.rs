@@ -7,6 +7,7 @@
 
 pub mod process;
 pub mod registry;
+mod turns;
 
 use std::io;
 use std::rc::Rc;

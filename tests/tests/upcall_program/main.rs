@@ -31,6 +31,7 @@ use denizen::{CONTAINER, Denizen, wish};
 use keyns::routing::{DIRECTORY, RoutingEntry, RoutingKey, RoutingTable};
 use keyns::takeover::{TakeOver, TakeOverError, take_over};
 use keyns_sys::upcall_wire::{Doubts, RequesterFd, ToUpcall};
+use keyns_sys::waiting_place::{self, WaitingPlace};
 use keyns_tests::{bin_dir, unique};
 
 const EPERM: i32 = 1;
@@ -338,6 +339,48 @@ fn without_a_daemon_the_request_times_out_after_ten_seconds() {
 }
 
 #[test]
+fn without_a_place_nobody_waits_for_a_daemon_that_is_gone_or_hangs() {
+    let _taken = taken();
+    for hangs in [false, true] {
+        let (mut denizen, route) = routed(&wish("no place"));
+        let daemon = hangs.then(|| route.daemon());
+        let _places = places(&route, 0..128);
+        let start = Instant::now();
+        assert_eq!(denizen.ask_and_wait(), Err(EAGAIN), "{hangs}");
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert_eq!(took >= Duration::from_millis(500), hangs, "{took:?}");
+        drop(daemon);
+    }
+}
+
+#[test]
+fn a_request_that_was_let_in_finds_a_place_when_new_ones_find_none() {
+    let _taken = taken();
+    let (mut denizen, route) = routed(&wish("let in"));
+    let _places = places(&route, 0..128);
+    let daemon = route.daemon();
+    denizen.ask();
+    let (peer, _, _fd) = daemon.next();
+    peer.accepted(30_000);
+    // Once accepted it needs none.
+    std::thread::sleep(Duration::from_millis(700));
+    drop((peer, daemon));
+    std::thread::sleep(Duration::from_millis(300));
+    let daemon = route.daemon();
+    let (peer, _, _fd) = daemon.next();
+    peer.instantiate("still");
+    assert_eq!(denizen.answer(), Ok("still".into()));
+}
+
+/// Takes places of those that wait for the daemon.
+fn places(route: &Route, range: std::ops::Range<u16>) -> Vec<WaitingPlace> {
+    let file = route.socket().with_file_name(waiting_place::FILE_NAME);
+    let take = |n| WaitingPlace::take(&file, n..n + 1).unwrap().unwrap();
+    range.map(take).collect()
+}
+
+#[test]
 fn a_daemon_that_connects_as_another_user_is_not_believed() {
     let _taken = taken();
     let (mut denizen, route) = routed(&wish("impostor"));
@@ -455,6 +498,29 @@ fn a_reserved_name_is_refused_whatever_the_daemon_says_and_without_one() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn a_reserved_name_is_refused_the_same_by_a_daemon_that_hangs_and_when_terminated() {
+    let _taken = taken();
+    for terminate in [false, true] {
+        let (mut denizen, route) = routed(&wish(".reserved"));
+        let daemon = route.daemon();
+        let start = Instant::now();
+        denizen.ask();
+        let (peer, _, _fd) = daemon.next();
+        if terminate {
+            let program = peer.program_pid();
+            rustix::process::kill_process(program, rustix::process::Signal::TERM).unwrap();
+        }
+        assert_eq!(peer.outcome(), (EPERM, true));
+        assert_eq!(denizen.answer(), Err(EPERM));
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            start.elapsed()
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keyns_interfaces::containers::Kill;
 use keyns_interfaces::keys::{Add, GrantTo};
 use keyns_interfaces::upcalls::{
     Answer, Intercept, ListRules, Query, Rejection, Target, Unintercept,
@@ -293,9 +294,32 @@ fn a_busy_agent_gets_the_next_request_when_it_is_done() {
 }
 
 #[test]
-fn a_denizen_that_lost_its_keyring_gets_copies_and_its_session_is_left_alone() {
+fn containers_take_turns_at_an_agent_that_is_busy() {
     let world = World::start();
     let mut web = world.container("web");
+    let mut db = world.container("db");
+    world.intercept("web", "user", Target::Agent(String::new()));
+    world.intercept("db", "user", Target::Agent(String::new()));
+    let mut agent = world.agent_for_one();
+    web.tell("flood 8 8 x");
+    world.fills(8);
+    let mut id = agent.next().id;
+    db.tell("value user b x");
+    world.fills(9);
+    let mut served = Vec::new();
+    for _ in 0..8 {
+        agent.complete(id, "y").unwrap();
+        let next = agent.next();
+        served.push(next.requester.container.unwrap());
+        id = next.id;
+    }
+    agent.complete(id, "y").unwrap();
+    assert_eq!(served.first().map(String::as_str), Some("db"));
+    assert_eq!((web.hear(), db.hear()), (Ok("0=8".into()), Ok("y".into())));
+}
+
+/// A key for “web”, and the grant of it.
+fn granted() -> (Add, GrantTo) {
     let add = Add {
         container: "web".into(),
         type_: "user".into(),
@@ -303,7 +327,6 @@ fn a_denizen_that_lost_its_keyring_gets_copies_and_its_session_is_left_alone() {
         payload: Payload::new(b"treasure".to_vec()),
         timeout: None,
     };
-    world.call(&add).unwrap();
     let grant = GrantTo {
         key: ByteText::from("web/user:granted"),
         container: "web".into(),
@@ -312,6 +335,15 @@ fn a_denizen_that_lost_its_keyring_gets_copies_and_its_session_is_left_alone() {
         duration: None,
         dry_run: false,
     };
+    (add, grant)
+}
+
+#[test]
+fn a_denizen_that_lost_its_keyring_gets_copies_and_its_session_is_left_alone() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let (add, grant) = granted();
+    world.call(&add).unwrap();
     world.call(&grant).unwrap();
     assert_eq!(web.do_("find user granted"), Ok("treasure".into()));
     web.do_("join").unwrap();
@@ -329,6 +361,33 @@ fn a_denizen_that_lost_its_keyring_gets_copies_and_its_session_is_left_alone() {
     world.call(&GrantTo { key, ..grant }).unwrap();
     assert_eq!(web.do_("find user second"), Err(ENOKEY));
     assert_eq!(web.do_("value user second x"), Ok("treasure".into()));
+}
+
+#[test]
+fn a_request_that_waits_for_the_key_worker_ends_with_its_container() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let (add, grant) = granted();
+    world.call(&add).unwrap();
+    world.call(&grant).unwrap();
+    web.do_("join").unwrap();
+    let worker = world.stop_key_worker();
+    web.tell("value user granted x");
+    assert_eq!(world.pending().handler.as_deref(), Some("keyring"));
+    let begun = Instant::now();
+    let killed = world.call_aside(Kill {
+        container: "web".into(),
+        signal: None,
+        process: None,
+    });
+    // Rejected first: a process that waits for a key cannot be killed.
+    assert_eq!(web.hear(), Err(ENOKEY));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+    assert!(!worker.is_finished(), "the key worker was not stopped");
+    assert_eq!(world.list().upcalls, []);
+    assert!(killed.join().unwrap());
+    worker.join().unwrap();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use keyns_sys::{KeySerial, key};
 use keyns_tests::unique;
 
 use crate::world::{World, queue, reject};
-use crate::{EACCES, EDEADLK, ENODEV, ENOKEY, EPERM};
+use crate::{EACCES, EDEADLK, ENODEV, ENOKEY, EOPNOTSUPP, EPERM};
 
 #[test]
 fn no_other_process_answers_with_an_agents_token() {
@@ -121,6 +121,25 @@ fn an_answer_reaches_no_key_of_the_requester() {
     assert!(key::assume_authority(target).is_err());
     // The control: its owner can.
     assert_eq!(web.do_("find user private"), Ok("hidden".into()));
+}
+
+#[test]
+fn a_payload_that_names_another_key_is_not_given_to_the_kernel() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "encrypted", queue("desk"));
+    web.do_("add user master 0123456789abcdef").unwrap();
+    web.tell("ask encrypted e x");
+    let id = world.pending().id;
+    for master in ["master", "absent"] {
+        let refused = world.answer(id, &format!("new user:{master} 32"));
+        assert_eq!(refused.unwrap_err().errno, Some(EOPNOTSUPP), "{master}");
+    }
+    // It goes on, and its end is what was chosen for it.
+    assert_eq!(world.pending().id, id);
+    let response = reject(EACCES);
+    world.call(&Answer { id, response }).unwrap();
+    assert_eq!(web.hear(), Err(EACCES));
 }
 
 #[test]

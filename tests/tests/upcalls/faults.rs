@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyns_interfaces::containers::Kill;
-use keyns_interfaces::upcalls::{Intercept, ListRules, Target};
+use keyns_interfaces::upcalls::{Answer, Intercept, ListRules, Target};
 use keyns_sys::{KeySerial, key};
 use keyns_tests::unique;
 
-use crate::ETIMEDOUT;
-use crate::world::{World, queue, rule};
+use crate::world::{World, queue, reject, rule};
+use crate::{EACCES, ETIMEDOUT};
 
 #[test]
 fn a_killed_agent_loses_its_request_to_the_next_one() {
@@ -62,6 +62,31 @@ fn a_killed_daemon_finds_rules_and_requests_again() {
     );
     world.answer(after.id, "survived").unwrap();
     assert_eq!(web.hear(), Ok("survived".into()));
+}
+
+#[test]
+fn a_killed_daemon_takes_back_more_requests_than_its_rate_lets_in() {
+    let mut world = World::start();
+    let mut web = world.container("web");
+    let limits = |rate| Intercept {
+        deadline_ms: Some(20_000),
+        rate: Some(rate),
+        pending: Some(64),
+        ..rule("web", "*", queue("desk"))
+    };
+    world.call(&limits(10_000)).unwrap();
+    web.tell("flood 48 4 x");
+    world.fills(48);
+    world.call(&limits(1)).unwrap();
+    world.kill_daemon();
+    world.start_daemon();
+    world.fills(48);
+    for request in world.list().upcalls {
+        let response = reject(EACCES);
+        let id = request.id;
+        world.call(&Answer { id, response }).unwrap();
+    }
+    assert_eq!(web.hear(), Ok("13=48".into()));
 }
 
 #[test]
@@ -178,22 +203,8 @@ fn a_flood_is_cut_off_while_the_host_is_served() {
     };
     world.call(&limits).unwrap();
     web.tell("flood 600 8 x");
-    world_fills(&world);
-    let begun = Instant::now();
-    let (type_, description) = (CString::new("user"), CString::new(unique("host")));
-    let callout = CString::new("x").unwrap();
-    let asked = key::request_key(
-        &type_.unwrap(),
-        &description.unwrap(),
-        Some(&callout),
-        KeySerial::new(-2),
-    );
-    assert!(asked.is_err(), "nobody serves this on the host");
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    world.fills(16);
+    host_is_served();
     let mut most = 0;
     while let waiting @ 1.. = world.list().upcalls.len() {
         most = most.max(waiting);
@@ -214,16 +225,36 @@ fn a_flood_is_cut_off_while_the_host_is_served() {
     assert!(world.log().matches("rejected with EAGAIN").count() < 20);
 }
 
-/// Waits until the limit is reached.
-fn world_fills(world: &World) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while world.list().upcalls.len() < 16 {
-        assert!(
-            Instant::now() < deadline,
-            "{:?}",
-            world.list().upcalls.len()
-        );
-    }
+/// A request of the host, which nobody there serves, ends at once.
+fn host_is_served() {
+    let begun = Instant::now();
+    let (type_, description) = (CString::new("user"), CString::new(unique("host")));
+    let callout = CString::new("x").unwrap();
+    let asked = key::request_key(
+        &type_.unwrap(),
+        &description.unwrap(),
+        Some(&callout),
+        KeySerial::new(-2),
+    );
+    assert!(asked.is_err(), "nobody serves this on the host");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_flood_without_a_daemon_leaves_room_for_the_host() {
+    let mut world = World::start();
+    let mut web = world.container("web");
+    world.kill_daemon();
+    web.tell("flood 160 8 x");
+    std::thread::sleep(Duration::from_secs(2));
+    host_is_served();
+    // The 128 that may wait do so until the end.
+    assert_eq!(web.hear(), Ok("11=32 110=128".into()));
+    world.start_daemon();
 }
 
 #[test]

@@ -17,6 +17,7 @@ const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 const ENODEV: i32 = 19;
 const EDEADLK: i32 = 35;
+const EOPNOTSUPP: i32 = 95;
 const EDQUOT: i32 = 122;
 const ETIMEDOUT: i32 = 110;
 const ENOKEY: i32 = 126;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use keyns::takeover::{TakeOver, TakeOverError, take_over};
@@ -115,6 +116,50 @@ impl World {
         }
     }
 
+    /// Calls a method that takes its time, on a thread of its own.
+    pub(crate) fn call_aside<M: Method + Send + 'static>(&self, call: M) -> JoinHandle<bool> {
+        let socket = self.socket();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let done = runtime.block_on(async {
+                let client = Client::connect(socket).await.unwrap();
+                client.with_timeout(PATIENCE).call(&call, Vec::new()).await
+            });
+            done.is_ok()
+        })
+    }
+
+    /// Stops the daemon's key worker for up to 5 s: it waits for its shelter, which is stopped, to make
+    /// the keyrings of one more container.
+    pub(crate) fn stop_key_worker(&self) -> JoinHandle<bool> {
+        let daemon = self.daemon.as_ref().unwrap().id();
+        let children = fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
+        let children = children.flat_map(|task| {
+            let children = fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+            let pids = children.split_whitespace().map(|pid| pid.parse().unwrap());
+            pids.collect::<Vec<i32>>()
+        });
+        let shelter = children
+            .filter(|pid| {
+                let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&text).contains("keyns-shelter")
+            })
+            .last();
+        kill(Pid::from_raw(shelter.unwrap()), Signal::SIGSTOP).unwrap();
+        let waits = self.call_aside(Create {
+            name: "waits".into(),
+            namespaces: vec![Namespace::User, Namespace::Pid, Namespace::Mount],
+            root: Root::Usr,
+            kill_on_close: false,
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!waits.is_finished(), "the key worker does not wait");
+        waits
+    }
+
     /// Creates a container with namespaces that isolate its keys, and starts a denizen in it.
     pub(crate) fn container(&self, name: &str) -> Denizen {
         self.container_with(name, &[])
@@ -175,6 +220,19 @@ impl World {
                 return request;
             }
             assert!(Instant::now() < deadline, "nothing waits:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until so many requests wait.
+    pub(crate) fn fills(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let waiting = self.list().upcalls.len();
+            if waiting >= count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{waiting}:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use keyns::errno::Errno;
 use keyns_interfaces::upcalls::{Rejection, UpcallInfo};
 use keyns_sys::key::MAX_PAYLOAD;
+use keyns_sys::process;
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -183,6 +184,8 @@ fn spawn(program: &OsStr, arguments: &[OsString], request: &UpcallInfo) -> io::R
     if let Some(deadline) = request.deadline_ms {
         command.env("KEYNS_DEADLINE_MS", deadline.to_string());
     }
+    // An agent that is killed cannot kill its programs any more. All of it is one thread.
+    process::end_with_this_thread(command.as_std_mut());
     command.spawn()
 }
 
@@ -319,6 +322,39 @@ mod tests {
         let outcome = judged("sleep 60 & sleep 60; wait", 700);
         assert_eq!(rejection(&outcome), 110);
         assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_program_ends_with_its_agent_also_if_that_can_do_nothing() {
+        let begun = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("echo $$ > {}; exec sleep 60", begun.path().display());
+        let agent = std::thread::spawn(move || {
+            let command = ["/bin/sh", "-c", &script].map(OsString::from);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let request = request(60_000);
+            let mut judging = Box::pin(judge(&command, &request));
+            let waited =
+                runtime.block_on(async { timeout(Duration::from_secs(1), &mut judging).await });
+            assert!(waited.is_err());
+            // Nothing is dropped, as when it is killed.
+            std::mem::forget(judging);
+            std::mem::forget(runtime);
+        });
+        agent.join().unwrap();
+        let pid = std::fs::read_to_string(begun.path()).unwrap();
+        let stat = format!("/proc/{}/stat", pid.trim());
+        let ended = || {
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while !ended() {
+            assert!(std::time::Instant::now() < deadline, "the program lives");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

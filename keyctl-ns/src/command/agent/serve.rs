@@ -43,6 +43,8 @@ use crate::view;
 /// Any other end is reported and rejects the request with ENOKEY for 1 s. A program that takes 8 s,
 /// or to the request's deadline if that is less, is killed with all its children (ETIMEDOUT, 1 s).
 ///
+/// What it reports about requests is dropped, and counted, when nobody reads it for long.
+///
 /// Runs until interrupted, and registers again when the daemon was restarted. A rule must send
 /// requests to agents (see intercept).
 #[derive(Debug, Args)]
@@ -61,7 +63,8 @@ pub struct ServeArgs {
     /// Serve this container and those in it only; may be given several times (default: all)
     #[arg(long, short, value_name = "CONTAINER", value_parser = args::container())]
     pub container: Vec<ContainerPath>,
-    /// Requests worked on at once, 1 to 16
+    /// Requests worked on at once, 1 to 16. One of several is kept for another container, unless
+    /// exactly one is served
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub max_in_flight: u32,
     /// The program and its arguments
@@ -188,7 +191,11 @@ async fn session(
         };
         if let Some(Registration { agent, token }) = registration {
             answerer = Some(Rc::new(Answerer::new(context.addresses(), token)));
-            context.ui.record(&Report::Registered { agent }, show)?;
+            let registered = Report::Registered { agent };
+            context
+                .ui
+                .aside()
+                .print(move |ui| ui.record(&registered, show))?;
         }
         if let (Some(request), Some(answerer)) = (request, &answerer) {
             work.spawn_local(handle(Rc::clone(command), request, Rc::clone(answerer)));
@@ -230,18 +237,20 @@ async fn handle(command: Rc<[OsString]>, request: UpcallInfo, answerer: Rc<Answe
     Handled { report, complaints }
 }
 
+/// Says what became of a request, without waiting for whoever reads it: programs that run have
+/// deadlines.
 fn report(
     context: &Context,
     done: Result<Handled, tokio::task::JoinError>,
 ) -> Result<(), CommandError> {
     // A task that panicked was reported by the panic itself.
-    let Ok(handled) = done else { return Ok(()) };
-    for complaint in &handled.complaints {
-        context.ui.warn(complaint);
-    }
-    handled
-        .report
-        .map_or(Ok(()), |report| context.ui.record(&report, show))
+    let Ok(Handled { report, complaints }) = done else {
+        return Ok(());
+    };
+    context.ui.aside().print(move |ui| {
+        complaints.iter().for_each(|complaint| ui.warn(complaint));
+        report.map_or(Ok(()), |report| ui.record(&report, show))
+    })
 }
 
 fn show(out: &mut dyn Write, report: &Report) -> io::Result<()> {

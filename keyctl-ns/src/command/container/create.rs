@@ -19,7 +19,8 @@ use crate::view;
 /// Create a container; nothing runs in it yet
 ///
 /// It gets a keyring of its own and, unless said otherwise, all namespaces of its own and the root
-/// directory usr.
+/// directory usr. With those nested in it, it has at most 4096 processes and threads, where the machine
+/// has the pids controller in cgroup2.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
     /// Name, or PARENT.NAME for a container nested in another; 1 to 23 characters

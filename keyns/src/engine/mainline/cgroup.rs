@@ -12,6 +12,9 @@ use super::super::container::ContainerId;
 
 const MONITORS: &str = "monitors";
 const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
+/// Processes and threads of a container with those nested in it. Each can ask for a key and wait for
+/// it; what services have is a fraction of this.
+const MOST_PROCESSES: u32 = 4096;
 
 /// The cgroup2 subtree of an instance.
 #[derive(Clone, Debug)]
@@ -31,7 +34,30 @@ impl Cgroups {
         if !top.join("cgroup.kill").exists() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Ok(Self { mount, top })
+        let cgroups = Self { mount, top };
+        if cgroups.can_limit()? {
+            fs::write(cgroups.top.join("cgroup.subtree_control"), "+pids")?;
+        }
+        Ok(cgroups)
+    }
+
+    /// Whether the machine gives the instance the `pids` controller. It is not demanded of the cgroup
+    /// above, which is not ours: where nothing distributes controllers, or a version 1 hierarchy has
+    /// this one, containers have no limit.
+    fn can_limit(&self) -> io::Result<bool> {
+        let controllers = fs::read_to_string(self.top.join("cgroup.controllers"))?;
+        Ok(controllers.split_whitespace().any(|name| name == "pids"))
+    }
+
+    /// Limits the processes of a container that is nested in no other, if the machine can.
+    ///
+    /// # Errors
+    /// Those of writing `pids.max`.
+    pub fn limit(&self, directory: &Path) -> io::Result<()> {
+        if self.can_limit()? {
+            fs::write(directory.join("pids.max"), MOST_PROCESSES.to_string())?;
+        }
+        Ok(())
     }
 
     /// Where the monitors are: not where the daemon is, so that whatever ends the daemon's cgroup
@@ -162,4 +188,40 @@ pub fn remove(directory: &Path) -> io::Result<()> {
         }
     }
     fs::remove_dir(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files as the kernel has them; the one that tests run on may have the controller elsewhere.
+    fn hierarchy(controllers: &str) -> (tempfile::TempDir, io::Result<Cgroups>) {
+        let mount = tempfile::tempdir().unwrap();
+        let top = mount.path().join("keyns-x");
+        fs::create_dir_all(top.join("1")).unwrap();
+        fs::write(top.join("cgroup.kill"), "").unwrap();
+        fs::write(top.join("cgroup.controllers"), controllers).unwrap();
+        let cgroups = Cgroups::open(mount.path().into(), "x");
+        (mount, cgroups)
+    }
+
+    #[test]
+    fn a_container_has_at_most_4096_processes_where_the_controller_is_given() {
+        let (mount, cgroups) = hierarchy("cpu pids io\n");
+        let top = mount.path().join("keyns-x");
+        let control = fs::read_to_string(top.join("cgroup.subtree_control"));
+        assert_eq!(control.unwrap(), "+pids");
+        cgroups.unwrap().limit(&top.join("1")).unwrap();
+        let most = fs::read_to_string(top.join("1/pids.max")).unwrap();
+        assert_eq!(most, "4096");
+    }
+
+    #[test]
+    fn without_the_controller_nothing_is_asked_of_the_machine() {
+        let (mount, cgroups) = hierarchy("cpu rpids\n");
+        let top = mount.path().join("keyns-x");
+        cgroups.unwrap().limit(&top.join("1")).unwrap();
+        assert!(!top.join("cgroup.subtree_control").exists());
+        assert!(!top.join("1/pids.max").exists());
+    }
 }

@@ -91,6 +91,14 @@ impl Mainline {
             fs::create_dir(directory)
                 .map_err(EngineError::system(format!("make {}", directory.display())))?;
         }
+        // Those nested in a container count there.
+        if lineage.is_empty() {
+            self.cgroups
+                .limit(&record.cgroup)
+                .map_err(EngineError::system(
+                    "limit the number of the container's processes",
+                ))?;
+        }
         let plan = ContainerPlan {
             host_name: record.path.name().to_string(),
             namespaces: record.namespaces.clone(),

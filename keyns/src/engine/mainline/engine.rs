@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keyns_sys::waiting_place;
+
 use super::super::container::{ContainerId, ContainerRecord, IdRange, Namespace};
 use super::super::error::EngineError;
 use super::build::BuildRequest;
@@ -316,7 +318,11 @@ impl Mainline {
             let runtime = paths.runtime();
             for directory in [&runtime.join("monitor"), &runtime] {
                 if *directory == runtime {
-                    fs::remove_file(runtime.join("lock"))?;
+                    let places = runtime.join(waiting_place::FILE_NAME);
+                    match fs::remove_file(places) {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                        _ => fs::remove_file(runtime.join("lock"))?,
+                    }
                 }
                 match fs::remove_dir(directory) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

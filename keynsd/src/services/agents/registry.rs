@@ -1,8 +1,9 @@
 //! The agents that are registered now, and which of them gets a request.
 //!
 //! A candidate answers the type, serves the requester's container or one around it, has the name
-//! the rule asks for, is not the requester's own process and has room. Of several, the one that has
-//! been without a request for the longest time gets it, so that equals share the work.
+//! the rule asks for, is not the requester's own process and has room for the requester's container
+//! (see [`turns`](super::turns)). Of several, the one that has been without a request for the longest
+//! time gets it, so that equals share the work.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,6 +16,7 @@ use keyns_interfaces::{Error, ErrorKind};
 use tokio::sync::{Notify, mpsc};
 
 use super::process::Process;
+use super::turns::{Places, Turns, Waiter};
 use crate::authority::Caller;
 use crate::services::upcalls::pending::{Command, RequestId};
 use crate::services::upcalls::rules::WILDCARD;
@@ -113,6 +115,13 @@ pub struct Wanted<'a> {
     pub tried: &'a [AgentId],
 }
 
+impl Wanted<'_> {
+    /// The requester's own container.
+    fn container(&self) -> ContainerId {
+        self.lineage.first().copied().unwrap_or(ContainerId(0))
+    }
+}
+
 /// Puts a request into an agent's stream; false if that is full or has ended.
 pub type Stream = Box<dyn Fn(ServeReply) -> bool>;
 
@@ -130,6 +139,7 @@ pub enum Delivery {
 #[derive(Debug)]
 struct InFlight {
     request: RequestId,
+    container: ContainerId,
     commands: mpsc::Sender<Command>,
 }
 
@@ -141,6 +151,7 @@ struct Agent {
     token: Token,
     stream: Stream,
     in_flight: Vec<InFlight>,
+    turns: Turns,
     /// Count of deliveries at its last one; 0: none yet.
     last_used: u64,
     answered: u64,
@@ -166,6 +177,18 @@ impl Agent {
         self.in_flight.len() < self.offer.max_in_flight as usize
     }
 
+    fn has_room_for(&self, container: ContainerId, waiting: &[Waiter]) -> bool {
+        let taken: Vec<ContainerId> = self.in_flight.iter().map(|f| f.container).collect();
+        let places = Places {
+            agent: self.id,
+            most: self.offer.max_in_flight as usize,
+            shared: self.offer.scope.len() != 1,
+            taken: &taken,
+            turns: &self.turns,
+        };
+        places.has_one_for(container, waiting)
+    }
+
     fn label(&self) -> String {
         if self.offer.name.is_empty() {
             format!("agent {}", self.id)
@@ -179,6 +202,20 @@ impl Agent {
 struct State {
     agents: Vec<Agent>,
     deliveries: u64,
+    waiting: Vec<Waiter>,
+}
+
+impl State {
+    /// A request waits no more; true: that may be what another one waited for.
+    fn forget(&mut self, request: RequestId) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|w| w.request != request);
+        let Self {
+            agents, waiting, ..
+        } = self;
+        let wanted = |a: &Agent| waiting.iter().any(|w| w.agents.contains(&a.id));
+        waiting.len() < before && agents.iter().any(|a| a.has_room() && wanted(a))
+    }
 }
 
 #[derive(Default)]
@@ -227,6 +264,7 @@ impl Registry {
             token,
             stream,
             in_flight: Vec::new(),
+            turns: Turns::default(),
             last_used: 0,
             answered: 0,
             failed: 0,
@@ -239,7 +277,9 @@ impl Registry {
         })
     }
 
-    /// Gives a request to the best candidate. `info` is made only if there is one.
+    /// Gives a request to the best candidate. `info` is made only if there is one. A request that
+    /// found its agents busy counts among those that wait until it is delivered, finds none, or its
+    /// [`Seeker`] is dropped.
     pub fn deliver(
         &self,
         wanted: &Wanted<'_>,
@@ -247,12 +287,45 @@ impl Registry {
         info: impl FnOnce(&str) -> Option<UpcallInfo>,
     ) -> Delivery {
         let mut state = self.0.state.borrow_mut();
-        let State { agents, deliveries } = &mut *state;
+        let delivery = self.choose(&mut state, wanted, commands, info);
+        let others_may = if let Delivery::Busy = delivery {
+            let suiting = state.agents.iter().filter(|agent| agent.suits(wanted));
+            let agents = suiting.map(|agent| agent.id).collect();
+            state.waiting.retain(|w| w.request != wanted.request);
+            state.waiting.push(Waiter {
+                request: wanted.request,
+                container: wanted.container(),
+                agents,
+            });
+            false
+        } else {
+            state.forget(wanted.request)
+        };
+        drop(state);
+        if others_may {
+            self.0.changed.notify_waiters();
+        }
+        delivery
+    }
+
+    fn choose(
+        &self,
+        state: &mut State,
+        wanted: &Wanted<'_>,
+        commands: &mpsc::Sender<Command>,
+        info: impl FnOnce(&str) -> Option<UpcallInfo>,
+    ) -> Delivery {
+        let State {
+            agents,
+            deliveries,
+            waiting,
+        } = state;
+        let container = wanted.container();
         let mut busy = false;
         let candidates = agents.iter_mut().filter(|agent| {
             let suits = agent.suits(wanted);
             busy |= suits;
-            suits && agent.has_room()
+            suits && agent.has_room_for(container, waiting)
         });
         let Some(agent) = candidates.min_by_key(|a| (a.last_used, a.id)) else {
             return if busy {
@@ -276,8 +349,10 @@ impl Registry {
         }
         *deliveries += 1;
         agent.last_used = *deliveries;
+        agent.turns.served(container);
         agent.in_flight.push(InFlight {
             request: wanted.request,
+            container,
             commands: commands.clone(),
         });
         Delivery::To(Slot {
@@ -287,6 +362,15 @@ impl Registry {
             request: wanted.request,
             result: Outcome::Released,
         })
+    }
+
+    /// What a request holds as long as it may look for an agent: dropped, it is in nobody's way.
+    #[must_use]
+    pub fn seeker(&self, request: RequestId) -> Seeker {
+        Seeker {
+            registry: self.clone(),
+            request,
+        }
     }
 
     /// The agent with this token, if `caller` is its process, and the way to a request it has.
@@ -321,7 +405,8 @@ impl Registry {
         Ok((agent.id, flight.map(|f| f.commands.clone())))
     }
 
-    /// Waits until an agent registers, leaves or finishes a request. To miss nothing, make and
+    /// Waits until an agent registers, leaves or finishes a request, or another request does not wait
+    /// for one any more. To miss nothing, make and
     /// enable the future before looking for an agent.
     pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.0.changed.notified()
@@ -391,6 +476,22 @@ impl Registry {
             let _ = flight.commands.try_send(Command::AgentGone(id));
         }
         self.0.changed.notify_waiters();
+    }
+}
+
+/// A request that may wait for an agent; see [`Registry::seeker`].
+#[derive(Debug)]
+pub struct Seeker {
+    registry: Registry,
+    request: RequestId,
+}
+
+impl Drop for Seeker {
+    fn drop(&mut self) {
+        let others_may = self.registry.0.state.borrow_mut().forget(self.request);
+        if others_may {
+            self.registry.0.changed.notify_waiters();
+        }
     }
 }
 

@@ -121,6 +121,60 @@ fn a_busy_agent_is_not_nobody() {
 }
 
 #[test]
+fn a_container_that_asks_without_end_leaves_a_place_to_others() {
+    let registry = Registry::default();
+    let _a = register(&registry, 1, offer("x", &["user"], &[], 4));
+    let mut slots: Vec<_> = (0..3)
+        .map(|n| taker(&registry, &wanted(n)).unwrap())
+        .collect();
+    assert!(taker(&registry, &wanted(3)).is_none());
+    let other = Wanted {
+        lineage: &[DB],
+        ..wanted(4)
+    };
+    slots.push(taker(&registry, &other).unwrap());
+    // An agent for one container has nobody to keep a place for.
+    let _b = register(&registry, 2, offer("y", &["user"], &[WEB], 4));
+    let own = |n| Wanted {
+        name: "y",
+        ..wanted(n)
+    };
+    slots.extend((10..14).map(|n| taker(&registry, &own(n)).unwrap()));
+}
+
+#[tokio::test]
+async fn a_place_that_comes_free_goes_to_the_container_that_was_served_longest_ago() {
+    let registry = Registry::default();
+    let _a = register(&registry, 1, offer("x", &["user"], &[], 1));
+    let first = taker(&registry, &wanted(1)).unwrap();
+    let other = Wanted {
+        lineage: &[DB],
+        ..wanted(20)
+    };
+    let seeker = registry.seeker(20);
+    // Those of one container come first, and wake first.
+    for mine in 2..10 {
+        assert!(taker(&registry, &wanted(mine)).is_none());
+    }
+    assert!(taker(&registry, &other).is_none());
+    drop(first);
+    assert!(taker(&registry, &wanted(2)).is_none());
+    let second = taker(&registry, &other).unwrap();
+    drop(second);
+    let third = taker(&registry, &wanted(2)).unwrap();
+    // A request whose turn it is and that ends instead lets the others know.
+    assert!(taker(&registry, &other).is_none());
+    drop(third);
+    assert!(taker(&registry, &wanted(3)).is_none());
+    let changed = registry.changed();
+    tokio::pin!(changed);
+    changed.as_mut().enable();
+    drop(seeker);
+    changed.await;
+    assert!(taker(&registry, &wanted(3)).is_some());
+}
+
+#[test]
 fn an_agent_that_does_not_read_gets_nothing() {
     let registry = Registry::default();
     let process = Process::of(&caller()).unwrap();

@@ -6,6 +6,7 @@ pub(crate) const EPERM: i32 = 1;
 pub(crate) const EINTR: i32 = 4;
 pub(crate) const EAGAIN: i32 = 11;
 pub(crate) const EDEADLK: i32 = 35;
+pub(crate) const EOPNOTSUPP: i32 = 95;
 pub(crate) const EDQUOT: i32 = 122;
 pub(crate) const ETIMEDOUT: i32 = 110;
 pub(crate) const ENOKEY: i32 = 126;

@@ -9,6 +9,9 @@
 //! few containers can reach the totals together, every container has a small share that is its own:
 //! within it the totals do not count, only bounds above them that dozens of containers would have
 //! to reach.
+//!
+//! The pace is that of new requests. One that is asked again, because the daemon that had let it in is
+//! gone, was counted there; the fresh buckets of its successor must not reject what waits for it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -193,7 +196,8 @@ impl Limits {
     }
 
     /// Lets a request in, or names the limit it is over. A refused request takes nothing from any
-    /// bucket, so a flood does not lengthen its own punishment.
+    /// bucket, so a flood does not lengthen its own punishment. A `resumed` one, which is asked not for
+    /// the first time, counts as pending only.
     ///
     /// # Errors
     /// The first limit that is reached.
@@ -202,6 +206,7 @@ impl Limits {
         quota: Quota,
         container: ContainerId,
         uid: u32,
+        resumed: bool,
         now: Instant,
     ) -> Result<Permit, Over> {
         let source = quota.source;
@@ -226,15 +231,9 @@ impl Limits {
         if count(self.uids.get(&(container, uid))) >= quota.uid_pending {
             return Err(Over::Uid);
         }
-        let former = self.buckets.get(&source).copied();
-        let mut bucket = former.unwrap_or(Bucket::full(now));
-        if !bucket.take(now, quota.rate, quota.burst) {
-            return Err(Over::Rate);
+        if !resumed {
+            self.take_tokens(quota, container, now)?;
         }
-        if !self.take_of_total(container, now) {
-            return Err(Over::TotalRate);
-        }
-        self.buckets.insert(source, bucket);
         self.total += 1;
         *self.sources.entry(source).or_default() += 1;
         *self.containers.entry(container).or_default() += 1;
@@ -244,6 +243,25 @@ impl Limits {
             container,
             uid,
         })
+    }
+
+    /// Takes a token of what sets the request's pace and one of all containers, or none at all.
+    fn take_tokens(
+        &mut self,
+        quota: Quota,
+        container: ContainerId,
+        now: Instant,
+    ) -> Result<(), Over> {
+        let former = self.buckets.get(&quota.source).copied();
+        let mut bucket = former.unwrap_or(Bucket::full(now));
+        if !bucket.take(now, quota.rate, quota.burst) {
+            return Err(Over::Rate);
+        }
+        if !self.take_of_total(container, now) {
+            return Err(Over::TotalRate);
+        }
+        self.buckets.insert(quota.source, bucket);
+        Ok(())
     }
 
     /// Takes a token of all containers, or of the container's own share.
@@ -316,7 +334,7 @@ mod tests {
         let mut permits = Vec::new();
         loop {
             let uid = u32::try_from(permits.len()).unwrap() % uids;
-            match limits.admit(quota, container, uid, Instant::now()) {
+            match limits.admit(quota, container, uid, false, Instant::now()) {
                 Ok(permit) => permits.push(permit),
                 Err(over) => return (permits, over),
             }
@@ -402,7 +420,7 @@ mod tests {
             let id = ContainerId(id);
             let mut admitted = 0;
             loop {
-                match limits.admit(quota(&book, id), id, 0, Instant::now()) {
+                match limits.admit(quota(&book, id), id, 0, false, Instant::now()) {
                     Ok(permit) => limits.release(permit),
                     Err(over) => return (admitted, over),
                 }
@@ -425,7 +443,7 @@ mod tests {
         let book = RuleBook::default();
         let ask = |limits: &mut Limits, id| {
             let id = ContainerId(id);
-            let admitted = limits.admit(quota(&book, id), id, 0, Instant::now());
+            let admitted = limits.admit(quota(&book, id), id, 0, false, Instant::now());
             admitted.map(|permit| limits.release(permit))
         };
         for _ in 0..3 {
@@ -456,7 +474,7 @@ mod tests {
         limits.follow(&book);
         let quota = quota(&book, WEB);
         let ask = |limits: &mut Limits| {
-            let permit = limits.admit(quota, WEB, 0, Instant::now());
+            let permit = limits.admit(quota, WEB, 0, false, Instant::now());
             permit.map(|p| limits.release(p))
         };
         for _ in 0..40 {
@@ -477,6 +495,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn requests_that_outlived_a_daemon_need_no_token_but_room() {
+        let book = rules(WEB, 20, 256);
+        let mut limits = Limits::default();
+        limits.follow(&book);
+        let quota = quota(&book, WEB);
+        let mut resumed = 0;
+        let ask =
+            |limits: &mut Limits, uid, again| limits.admit(quota, WEB, uid, again, Instant::now());
+        let mut permits = Vec::new();
+        while let Ok(permit) = ask(&mut limits, resumed % 16, true) {
+            permits.push(permit);
+            resumed += 1;
+        }
+        assert_eq!(resumed, 256);
+        assert_eq!(ask(&mut limits, 0, true).unwrap_err(), Over::Container);
+        permits.into_iter().for_each(|p| limits.release(p));
+        // Nor do they take one from those that come new.
+        assert_eq!(fill(&mut limits, quota, WEB, 16).1, Over::Rate);
+        assert_eq!(limits.pending(), 40);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nested_containers_share_the_pace_of_the_ancestors_rule() {
         let book = rules(WEB, 1, 256);
         let mut limits = Limits::default();
@@ -485,7 +525,9 @@ mod tests {
             let nested = ContainerId(id);
             let quota = Quota::of(book.find([nested, WEB], b"user"), &[nested, WEB], &book);
             assert_eq!(
-                limits.admit(quota, nested, 0, Instant::now()).is_ok(),
+                limits
+                    .admit(quota, nested, 0, false, Instant::now())
+                    .is_ok(),
                 expected
             );
         }

@@ -12,7 +12,7 @@ use keyns_sys::secret::SecretBytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::pending::{Answerer, Command, Decision, HISTORY, RequestId};
+use super::pending::{self, Answerer, Command, Decision, HISTORY, RequestId};
 use super::request::not_yours;
 use super::rules::{RuleSpec, StoredRule, check_rejection, within};
 use super::{RULES, State, Upcalls};
@@ -83,14 +83,17 @@ impl Upcalls {
     }
 
     async fn answer(&self, call: Answer) -> Result<Answered, Error> {
-        let decision = match call.response {
+        let Answer { id, response } = call;
+        let decision = match response {
             Response::Payload(payload) => Decision::Payload(SecretBytes::from(payload.bytes())),
             Response::Reject(rejection) => Decision::Reject(check_rejection(rejection)?),
-            Response::FromKeyring => Decision::FromKeyring,
+            Response::FromKeyring => {
+                let commands = self.state.borrow().table.commands(id)?;
+                return self.pass(&commands, id, Command::FromKeyring).await;
+            }
         };
-        let commands = self.state.borrow().table.commands(call.id)?;
-        self.deliver(&commands, call.id, Answerer::Hand, decision)
-            .await
+        let commands = self.state.borrow().table.commands(id)?;
+        self.deliver(&commands, id, Answerer::Hand, decision).await
     }
 
     /// Passes an answer to a request's task and waits for what became of it.
@@ -104,13 +107,22 @@ impl Upcalls {
         from: Answerer,
         decision: Decision,
     ) -> Result<Answered, Error> {
-        let (reply, result) = oneshot::channel();
-        let answer = Command::Answer {
+        let answer = |reply| Command::Answer {
             from,
             decision,
             reply,
         };
-        if commands.send(answer).await.is_ok()
+        self.pass(commands, id, answer).await
+    }
+
+    async fn pass(
+        &self,
+        commands: &mpsc::Sender<Command>,
+        id: RequestId,
+        command: impl FnOnce(pending::Reply) -> Command,
+    ) -> Result<Answered, Error> {
+        let (reply, result) = oneshot::channel();
+        if commands.send(command(reply)).await.is_ok()
             && let Ok(result) = result.await
         {
             return result;

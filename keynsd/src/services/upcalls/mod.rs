@@ -247,7 +247,8 @@ impl Upcalls {
         let now = Instant::now();
         let uid = request.uids[3];
         let facts = || requester::facts(id, request, &lineage, rule.map(|r| r.id));
-        let permit = match limits.admit(quota, container.id, uid, now) {
+        let resumed = request.attempt > 0;
+        let permit = match limits.admit(quota, container.id, uid, resumed, now) {
             Ok(permit) => permit,
             Err(over) => {
                 let flood = floods.entry(container.id).or_default();

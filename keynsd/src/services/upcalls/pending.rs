@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyns::engine::ContainerId;
-use keyns_interfaces::upcalls::{Answered, UpcallInfo};
+use keyns_interfaces::upcalls::{Answered, LISTED_TEXT, UpcallInfo};
 use keyns_interfaces::{Error, ErrorKind};
 use keyns_sys::secret::SecretBytes;
 use keyns_sys::upcall_wire::Rejection;
@@ -31,9 +31,10 @@ pub enum Decision {
     Payload(SecretBytes),
     /// Make it negative.
     Reject(Rejection),
-    /// Give it a copy of the container's key of the same type and description.
-    FromKeyring,
 }
+
+/// Where an answerer waits for what became of its answer.
+pub type Reply = oneshot::Sender<Result<Answered, Error>>;
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,16 @@ pub enum Command {
         /// With what.
         decision: Decision,
         /// Where the answerer waits.
-        reply: oneshot::Sender<Result<Answered, Error>>,
+        reply: Reply,
+    },
+    /// Give the key a copy of the container's key of the same type and description.
+    FromKeyring(Reply),
+    /// What the key worker has for that.
+    Granted {
+        /// The payload, if the container was granted such a key.
+        found: Result<Option<SecretBytes>, Error>,
+        /// Where the answerer waits; without one it is for want of a rule.
+        reply: Option<Reply>,
     },
     /// The agent with this number does not want it.
     NotMine(u64),
@@ -262,14 +272,15 @@ impl Table {
         self.history.push_front(info);
     }
 
-    /// The waiting requests, oldest first.
+    /// The waiting requests, oldest first, as a [`Listing`](keyns_interfaces::upcalls::Listing) has them.
     pub fn list(&self, now: Instant) -> Vec<UpcallInfo> {
-        self.entries.values().map(|e| e.info(now)).collect()
+        self.entries.values().map(|e| listed(e.info(now))).collect()
     }
 
-    /// The ended requests, newest first, at most `most`.
+    /// The ended requests, newest first, at most `most`, in the same form.
     pub fn history(&self, most: usize) -> Vec<UpcallInfo> {
-        self.history.iter().take(most).cloned().collect()
+        let newest = self.history.iter().take(most).cloned();
+        newest.map(listed).collect()
     }
 
     /// One request, waiting or ended.
@@ -308,6 +319,14 @@ impl Table {
     }
 }
 
+/// A request without the end of its requester's texts.
+fn listed(mut info: UpcallInfo) -> UpcallInfo {
+    for text in [&mut info.description, &mut info.callout] {
+        text.0.truncate(LISTED_TEXT);
+    }
+    info
+}
+
 fn no_such_upcall(id: RequestId) -> Error {
     Error::new(ErrorKind::NoSuchUpcall, format!("there is no upcall {id}"))
         .hint("list those that wait: keyctl-ns upcalls")
@@ -319,6 +338,8 @@ mod tests {
     use super::super::rules::RuleBook;
     use super::super::testing::upcall_info;
     use super::*;
+    use keyns_interfaces::frame::MAX_REPLY;
+    use keyns_interfaces::upcalls::Listing;
 
     const WEB: ContainerId = ContainerId(1);
     const NESTED: ContainerId = ContainerId(2);
@@ -341,7 +362,7 @@ mod tests {
             handler: Some("queue q".into()),
             arrived: now,
             deadline: now + Duration::from_secs(60),
-            permit: limits.admit(quota, WEB, 0, now).unwrap(),
+            permit: limits.admit(quota, WEB, 0, false, now).unwrap(),
             commands,
         };
         (entry, rx)
@@ -400,6 +421,33 @@ mod tests {
         let mut info = upcall_info(1, "user");
         info.callout = vec![b'x'; 65_536].into();
         table.remember(info);
-        assert_eq!(table.history(1)[0].callout.bytes().len(), 4096);
+        let kept = table.query(1, Instant::now()).unwrap();
+        assert_eq!(kept.callout.bytes().len(), 4096);
+    }
+
+    #[test]
+    fn a_listing_fits_into_a_reply_whatever_requesters_write() {
+        let mut table = Table::default();
+        for id in 0..256 {
+            let mut info = upcall_info(id, &"x".repeat(31));
+            // Six bytes each in JSON, as long as the kernel takes them.
+            info.description = vec![1; 4095].into();
+            info.callout = vec![1; 4095].into();
+            info.requester.command = vec![1; 15].into();
+            info.requester.container = Some("x".repeat(255));
+            info.handler = Some("x".repeat(255));
+            table.remember(info);
+        }
+        let one = || table.history(HISTORY).into_iter();
+        // The waiting ones have the same form, and there are at most 384.
+        let upcalls: Vec<_> = one().chain(one().take(128)).collect();
+        let listing = Listing {
+            upcalls,
+            history: one().collect(),
+        };
+        let reply = serde_json::to_vec(&listing).unwrap();
+        assert!(reply.len() < MAX_REPLY / 2, "{}", reply.len());
+        let whole = table.query(7, Instant::now()).unwrap();
+        assert_eq!(whole.description.bytes().len(), 4095);
     }
 }

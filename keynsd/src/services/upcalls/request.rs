@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use keyns_interfaces::upcalls::{Answered, Target};
 use keyns_interfaces::{Error, ErrorKind};
-use keyns_sys::secret::SecretBytes;
 use keyns_sys::upcall_wire::{Rejection, Request, WireError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
 use super::errno;
-use super::pending::{Answerer, Command, Decision, End, RequestId, Waiting, millis};
+use super::pending::{Answerer, Command, Decision, End, Reply, RequestId, Waiting, millis};
 use super::policy::Refusal;
 use crate::daemon::Daemon;
 use crate::services::agents::registry::{AgentId, Delivery, Slot, Wanted};
@@ -47,13 +47,13 @@ pub(super) enum Route {
 enum Place {
     /// It waits for a person.
     Queue,
+    /// It waits for the key worker, which looks for what the container was granted.
+    Keyring,
     /// It waits for an agent, at most until then; without a time, for one that is busy.
     Seeking(Option<Instant>),
     /// An agent has it, until then.
     With(Slot, Instant),
 }
-
-type Reply = oneshot::Sender<Result<Answered, Error>>;
 
 /// What became of an attempt to answer.
 enum Attempt {
@@ -71,7 +71,7 @@ pub(super) struct Conversation {
     pub(super) request: Box<Request>,
     pub(super) lineage: Vec<keyns::engine::ContainerId>,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// The other end of `commands`, for agents.
+    /// The other end of `commands`, for agents and the key worker.
     pub(super) sender: mpsc::Sender<Command>,
     pub(super) arrived: Instant,
     pub(super) deadline: Instant,
@@ -89,7 +89,10 @@ impl Conversation {
                     None,
                 )
             }
-            Route::Keyring => (self.answer_from_keyring().await, None),
+            Route::Keyring => {
+                self.look_up(None);
+                self.wait("", Place::Keyring).await
+            }
             Route::Rule(Target::Queue(_)) => self.wait("", Place::Queue).await,
             Route::Rule(Target::Agent(name)) => self.wait(&name, Place::Seeking(None)).await,
         };
@@ -108,10 +111,11 @@ impl Conversation {
         mut place: Place,
     ) -> (End, Option<(Reply, Result<Answered, Error>)>) {
         let agents = self.daemon.agents.registry().clone();
+        let _seeker = agents.seeker(self.id);
         let mut tried: Vec<AgentId> = Vec::new();
         let mut acknowledge = Some(match place {
             Place::Queue => Instant::now(),
-            Place::Seeking(_) | Place::With(..) => Instant::now() + ACKNOWLEDGE,
+            Place::Keyring | Place::Seeking(_) | Place::With(..) => Instant::now() + ACKNOWLEDGE,
         });
         loop {
             let changed = agents.changed();
@@ -122,7 +126,7 @@ impl Conversation {
                 place = self.seek(agent, &tried, until);
             }
             let own_time = match &place {
-                Place::Queue | Place::Seeking(None) => self.deadline,
+                Place::Queue | Place::Keyring | Place::Seeking(None) => self.deadline,
                 Place::Seeking(Some(until)) | Place::With(_, until) => self.deadline.min(*until),
             };
             let wake = acknowledge.map_or(own_time, |at| at.min(own_time));
@@ -170,6 +174,25 @@ impl Conversation {
                         }
                         other => other,
                     };
+                }
+                Command::FromKeyring(reply) => self.look_up(Some(reply)),
+                Command::Granted { found, reply } => {
+                    let attempt = match found {
+                        Ok(Some(payload)) => self.attempt(Decision::Payload(payload)).await,
+                        Ok(None) => Attempt::Refused(self.not_granted()),
+                        Err(error) => Attempt::Refused(error),
+                    };
+                    match (attempt, reply) {
+                        (Attempt::Over(end, result), reply) => {
+                            return (end, reply.map(|reply| (reply, result)));
+                        }
+                        (Attempt::Refused(error), Some(reply)) => {
+                            let _ = reply.send(Err(error));
+                        }
+                        (Attempt::Refused(_), None) => {
+                            return (self.reject(Rejection::NO_KEY).await, None);
+                        }
+                    }
                 }
                 Command::Answer {
                     from,
@@ -254,14 +277,6 @@ impl Conversation {
                 self.peer.reject(rejection).await,
                 End::Rejected(rejection.errno()),
             ),
-            Decision::FromKeyring => match self.granted().await {
-                Ok(Some(payload)) => (
-                    self.peer.instantiate(payload.as_slice()).await,
-                    End::Answered,
-                ),
-                Ok(None) => return Attempt::Refused(self.not_granted()),
-                Err(error) => return Attempt::Refused(error),
-            },
         };
         let outcome = match sent {
             Ok(()) => self.peer.outcome().await,
@@ -318,26 +333,28 @@ impl Conversation {
         }
     }
 
-    /// Answers from what the container was granted, for a denizen that lost its keyring.
-    async fn answer_from_keyring(&self) -> End {
-        match self.attempt(Decision::FromKeyring).await {
-            Attempt::Over(end, _) => end,
-            Attempt::Refused(_) => self.reject(Rejection::NO_KEY).await,
-        }
-    }
-
-    /// The payload of the container's key of this type and description, of which the requester
+    /// Looks for the container's key of this type and description, of whose payload the requester
     /// gets a copy. Its session keyring is not repaired: that takes the authority over the request,
     /// and a search of keyrings that the container can make as long as it likes.
-    async fn granted(&self) -> Result<Option<SecretBytes>, Error> {
-        let Some(container) = self.lineage.first() else {
-            return Ok(None);
-        };
-        let (type_, description) = (&self.request.type_name, &self.request.description);
-        self.daemon
-            .keys
-            .payload_for(*container, type_, description)
-            .await
+    ///
+    /// The key worker may be busy for seconds. What it finds comes back as a command, so that the end
+    /// of the container, the deadline and the end of the program are heard meanwhile.
+    fn look_up(&self, reply: Option<Reply>) {
+        let daemon = Rc::clone(&self.daemon);
+        let container = self.lineage.first().copied();
+        let (type_, description) = (
+            self.request.type_name.clone(),
+            self.request.description.clone(),
+        );
+        let sender = self.sender.clone();
+        spawn_local(async move {
+            let found = match container {
+                Some(id) => daemon.keys.payload_for(id, &type_, &description).await,
+                None => Ok(None),
+            };
+            // Refused when the request has ended.
+            let _ = sender.send(Command::Granted { found, reply }).await;
+        });
     }
 
     fn not_granted(&self) -> Error {
@@ -381,7 +398,12 @@ impl Conversation {
             ),
         )
         .cause(std::io::Error::from_raw_os_error(errno).to_string())
-        .hint("answer it again: it still waits")
+        .hint(match errno {
+            errno::EOPNOTSUPP => {
+                "reject it: payloads of this type name another key, which no answer may reach"
+            }
+            _ => "answer it again: it still waits",
+        })
         .errno(errno)
     }
 }
