@@ -17,6 +17,7 @@ step() { printf '\n== %s\n' "$*" >&2; }
 
 step "what is needed"
 tools/requirements.sh
+tools/lab/kernel.sh >/dev/null
 
 step "format and lints"
 cargo fmt --all --check
