@@ -14,6 +14,7 @@
 mod auth_key;
 mod container;
 mod conversation;
+mod depth;
 mod facts;
 mod invocation;
 mod membership;

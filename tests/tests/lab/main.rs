@@ -9,6 +9,7 @@
 )]
 
 mod itself;
+mod nested;
 mod old_kernel;
 
 use std::time::Duration;
