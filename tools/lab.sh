@@ -41,7 +41,7 @@ if [ $# -eq 0 ] && ! { [ -t 0 ] && [ -t 1 ]; }; then
     exit 2
 fi
 if [ -z "$kernel" ]; then
-    package=$("$tools/lab/kernel.sh")
+    package=$("$tools/lab/fetch.sh")/files
     kernel=$package/usr/bin/linux.uml
     modules=$(echo "$package"/usr/lib/uml/modules/*)
 fi

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod install;
 mod itself;
 mod nested;
 mod old_kernel;
