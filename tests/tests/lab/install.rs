@@ -23,12 +23,12 @@ fn run(machine: &str) -> String {
     let bin = bin_dir();
     let tests = env!("CARGO_BIN_EXE_interrupt").strip_suffix("/interrupt");
     let script = format!(
-        "export PATH={}:{}:$PATH DEBS='{} {}' MACHINE={machine}\n{}",
+        "export PATH={}:{}:$PATH DEBS='{} {}' MACHINE={machine}\n\
+         tests/tests/lab/install.sh",
         bin.display(),
         tests.unwrap(),
         package("libkeyutils1"),
         package("keyutils"),
-        include_str!("install.sh"),
     );
     let ran = lab::script(&script, PATIENCE);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);

@@ -1,7 +1,11 @@
+#!/bin/bash
 # The permanent installation, at the real paths and behind the real kernel, ended at every instant.
 #
 # Called with PATH leading to the programs and with the variables: DEBS, the packages of keyutils; and
 # MACHINE, with or without. Prints what was done; the first thing that is not as it should be ends it.
+# Only for the lab: it changes the packages of the machine.
+set -euo pipefail
+[ -e /run/lab/job ] || { echo "this is not the lab" >&2; exit 2; }
 
 # A Debian of few packages: dpkg reads what is known of all of them at each call. One of those left owns
 # the directories, which would otherwise go with the last package that has something in them.

@@ -40,13 +40,13 @@ fn a_command_runs_on_linux_6_1_and_changes_nothing_here() {
 #[test]
 fn a_command_that_hangs_is_ended() {
     let begun = Instant::now();
-    let ran = lab::script("echo begun; sleep 1000", Duration::from_secs(8));
+    let ran = lab::script("echo begun; sleep 1000", Duration::from_secs(12));
     assert_eq!(
         (ran.code, ran.out.as_str()),
         (124, "begun\n"),
         "{}",
         ran.err
     );
-    assert!(ran.err.contains("not done after 8 seconds"), "{}", ran.err);
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(ran.err.contains("not done after 12 seconds"), "{}", ran.err);
+    assert!(begun.elapsed() < Duration::from_secs(60));
 }
