@@ -30,6 +30,12 @@ demo: programs ## show everything on this machine, and leave it as it was (as ro
 bench: programs ## measure what keyns costs, against what it replaces (as root)
 	cargo run --release --locked -p keyns-bench
 
+# The command reaches the shell as it is, whatever it contains.
+export CMD
+.PHONY: lab
+lab: programs ## boot another Linux with this machine's files: CMD='a command', else a shell (as root)
+	@if [ -n "$$CMD" ]; then tools/lab.sh bash -c "$$CMD"; else tools/lab.sh; fi
+
 .PHONY: install
 install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install what was built: DESTDIR=, PREFIX=/usr/local
 	install -d "$(bindir)" "$(sbindir)" "$(libexecdir)"

@@ -17,6 +17,9 @@ step() { printf '\n== %s\n' "$*" >&2; }
 
 step "what is needed"
 tools/requirements.sh
+for package in user-mode-linux keyutils libkeyutils1; do
+    tools/lab/fetch.sh "$package" >/dev/null
+done
 
 step "format and lints"
 cargo fmt --all --check

@@ -6,7 +6,8 @@
 //! the request of a container without an answer: what the daemon says, or a rejection.
 //!
 //! What it does for a request of the host is kept short, and the original program finds everything
-//! as the kernel left it: descriptors 0 to 2 closed, no signal blocked, the arguments in place.
+//! as the kernel left it: descriptors 0 to 2 closed, no signal blocked, the arguments in place, its
+//! session keyring as it was but for an owner or a bit that nobody needs (see `depth`).
 //!
 //! Nothing that a requester can write decides where its request goes: the ids that the kernel gives,
 //! the authorisation key and the namespaces of the thread it names do, compared with the routing
@@ -15,6 +16,7 @@
 mod auth_key;
 mod container;
 mod conversation;
+mod depth;
 mod facts;
 mod invocation;
 mod membership;

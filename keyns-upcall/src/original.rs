@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use keyns_sys::helper_process;
 
+use crate::depth;
 use crate::invocation::Invocation;
 use crate::settle;
 
@@ -22,10 +23,14 @@ const ITSELF: &CStr = c"/sbin/request-key";
 /// What the kernel gives its helpers (`call_sbin_request_key`).
 const ENVIRONMENT: [&CStr; 2] = [c"HOME=/", c"PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
 
-/// Becomes the original program; where there is none, rejects for as long as the kernel would.
+/// Becomes the original program; where there is none, rejects for as long as the kernel would, and
+/// where it would run for what led to itself, at once.
 ///
-/// Returns only in the latter case, with the exit status.
+/// Returns only in these cases, with the exit status.
 pub(crate) fn run(invocation: &Invocation) -> i32 {
+    if depth::pass_on(invocation).is_err() {
+        return settle::reject_or_fail(invocation.target, settle::LOOP);
+    }
     let own = helper_process::executed_as();
     // Returns only if there is no such file, or none that can be executed.
     let execute = |place| helper_process::execute(place, invocation.arguments, ENVIRONMENT);

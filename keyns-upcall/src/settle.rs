@@ -27,6 +27,7 @@ pub(crate) mod errno {
     pub(crate) const EIO: i32 = 5;
     pub(crate) const EAGAIN: i32 = 11;
     pub(crate) const EBUSY: i32 = 16;
+    pub(crate) const EDEADLK: i32 = 35;
     pub(crate) const EOPNOTSUPP: i32 = 95;
     pub(crate) const ETIMEDOUT: i32 = 110;
     pub(crate) const EDQUOT: i32 = 122;
@@ -36,6 +37,8 @@ pub(crate) mod errno {
 
 /// A request of the host, and no program to serve it: the error and the time the kernel would use.
 pub(crate) const NO_ORIGINAL: Refusal = Refusal(errno::ENOKEY, 60);
+/// A request that led to itself, or seems to.
+pub(crate) const LOOP: Refusal = Refusal(errno::EDEADLK, 1);
 /// It could not be found out who asked.
 const UNDECIDABLE: Refusal = Refusal(errno::EAGAIN, 1);
 

@@ -1,6 +1,7 @@
 //! What the tests share: where the programs are, names that nobody else uses.
 
 pub mod instance;
+pub mod lab;
 pub mod leftovers;
 
 use std::path::PathBuf;

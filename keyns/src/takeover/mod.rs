@@ -36,7 +36,8 @@ use serde::{Deserialize, Serialize};
 
 pub use install::{install, uninstall};
 use place::{
-    Change, Result, copy_program, exists, failed, identity, make_directory, remove_file, write_file,
+    Change, Result, copy_program, exists, failed, identity, make_directory, remove_file,
+    unfinished, write_file,
 };
 pub use place::{Digest, Root, TakeOverError};
 
@@ -347,6 +348,9 @@ fn undo(root: &Root) -> Result<bool> {
     mounts::unbind_all(&original)?;
     for file in [&original, &root.run(".keyns-upcall.new"), &copy] {
         remove_file(file)?;
+    }
+    for file in record_files(root).iter().chain([&root.state()]) {
+        remove_file(&unfinished(file))?;
     }
     remove_records(root)?;
     Ok(left)

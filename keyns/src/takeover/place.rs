@@ -223,7 +223,7 @@ pub(super) fn copy_program(from: &Path, temporary: &Path) -> Result<()> {
 
 /// Writes a small file as a whole. Once it returns, the disk has it under its name.
 pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("new");
+    let temporary = unfinished(path);
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options
@@ -241,6 +241,11 @@ pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
         }
     };
     write().map_err(failed("write", path))
+}
+
+/// What an interrupted [`write_file`] has left, at most.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Removes a file; absent is fine.

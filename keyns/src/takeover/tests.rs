@@ -80,7 +80,8 @@ impl Scratch {
             .collect();
         assert!(names.is_empty(), "{names:?}");
         assert!(!self.root.state().exists());
-        assert!(!self.root.lasting(RECORD).exists());
+        let lasting = self.root.lasting("");
+        assert!(!lasting.exists(), "{} is left", lasting.display());
     }
 }
 
@@ -397,10 +398,14 @@ fn a_newer_keyns_upcall_replaces_the_older() {
 #[test]
 fn from_every_interruption_both_directions_lead_to_the_end() {
     type Step = fn(&Scratch);
+    let begin: Step = |s| {
+        fs::create_dir_all(s.root.state().parent().unwrap()).unwrap();
+        fs::write(unfinished(&s.root.state()), "{").unwrap();
+    };
     let add: Step = |s| {
         let state = r#"{"programs":[DIGEST],"diverted":["/sbin/request-key"]}"#;
         let digest = serde_json::to_string(&Digest::of(&s.upcall).unwrap()).unwrap();
-        fs::create_dir_all(s.root.state().parent().unwrap()).unwrap();
+        fs::rename(unfinished(&s.root.state()), s.root.state()).unwrap();
         fs::write(s.root.state(), state.replace("DIGEST", &digest)).unwrap();
     };
     let divert: Step = |s| {
@@ -417,7 +422,7 @@ fn from_every_interruption_both_directions_lead_to_the_end() {
     // Removal begins where the installation has ended.
     let back: Step = |s| fs::rename(s.distrib(), s.program()).unwrap();
     let undivert: Step = |s| fs::write(s.root.path().join("var/lib/dpkg/diversions"), "").unwrap();
-    let steps = [add, divert, link, copy, rename, back, undivert];
+    let steps = [begin, add, divert, link, copy, rename, back, undivert];
     for done in 0..=steps.len() {
         for again in [true, false] {
             let s = Scratch::with_original();

@@ -211,8 +211,13 @@ fn a_request_arrives_with_what_the_kernel_says_and_gets_its_payload() {
         inner.split_ascii_whitespace().collect::<Vec<_>>(),
         [&request.tid.to_string(), "1"]
     );
-    assert_eq!(request.fd, RequesterFd::Thread);
-    assert_eq!(pid_of(&fd), request.tid);
+    let held = if keyns::probe::has_thread_pidfd().unwrap() {
+        RequesterFd::Thread
+    } else {
+        RequesterFd::ProcDirectory
+    };
+    assert_eq!(request.fd, held);
+    assert_eq!(thread_of(&fd), request.tid);
     peer.accepted(10_000);
     peer.instantiate("the payload");
     assert_eq!(peer.outcome(), (0, true));
@@ -220,9 +225,14 @@ fn a_request_arrives_with_what_the_kernel_says_and_gets_its_payload() {
     assert_eq!(denizen.answer(), Ok("the payload".into()));
 }
 
-/// The thread a pidfd stands for.
-fn pid_of(fd: &impl AsRawFd) -> u32 {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
+/// The thread that a pidfd or a directory of `/proc` stands for.
+fn thread_of(fd: &impl AsRawFd) -> u32 {
+    let fd = fd.as_raw_fd();
+    let what = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+    if what.starts_with("/proc") {
+        return what.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    }
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
     info.lines()
         .find_map(|l| l.strip_prefix("Pid:"))
         .unwrap()

@@ -7,7 +7,9 @@ use keyns::routing::{DIRECTORY, RoutingKey};
 use keyns_tests::unique;
 
 use crate::denizen::{self, CONTAINER, Denizen, wish};
-use crate::{EAGAIN, EKEYREJECTED, Route, own_ns, pid_of, requester_for_everyone, routed, taken};
+use crate::{
+    EAGAIN, EKEYREJECTED, Route, own_ns, requester_for_everyone, routed, taken, thread_of,
+};
 
 #[test]
 fn a_thread_is_told_from_its_process() {
@@ -20,7 +22,7 @@ fn a_thread_is_told_from_its_process() {
     denizen.ask();
     let (peer, request, fd) = daemon.next();
     assert_ne!(request.tid, request.tgid);
-    assert_eq!(pid_of(&fd), request.tid);
+    assert_eq!(thread_of(&fd), request.tid);
     let tasks = fs::read_dir(format!("/proc/{}/task", request.tgid)).unwrap();
     let tasks: Vec<_> = tasks.map(|t| t.unwrap().file_name()).collect();
     assert!(tasks.contains(&request.tid.to_string().into()));

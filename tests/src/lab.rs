@@ -1,0 +1,47 @@
+//! Another kernel for one command: boots the lab (`tools/lab.sh`), with the files of this machine
+//! and none of what is changed there.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::bin_dir;
+use crate::instance::Ran;
+
+/// The directory of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Boots the lab, runs a command in the repository's directory and returns what it said and how it
+/// ended. After `patience` the kernel is ended, and the exit code is 124.
+///
+/// # Panics
+/// When the script cannot be executed.
+#[must_use]
+pub fn run(command: &[&str], patience: Duration) -> Ran {
+    let seconds = patience.as_secs().to_string();
+    // If this process is killed, so is the kernel.
+    let output = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "tools/lab.sh"])
+        .args(["--timeout", &seconds, "--"])
+        .args(command)
+        .current_dir(repository())
+        .env("KEYNS_BIN_DIR", bin_dir())
+        // Of the host's take-over; here nothing is taken over.
+        .env_remove("KEYNS_TAKEN_OVER")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    output.into()
+}
+
+/// Same for a shell script, which ends at its first error.
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn script(text: &str, patience: Duration) -> Ran {
+    run(&["bash", "-euo", "pipefail", "-c", text], patience)
+}
