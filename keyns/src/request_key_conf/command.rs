@@ -203,10 +203,10 @@ impl<'a> Argument<'a> {
     /// [`BadMacro::NoType`], [`BadMacro::NoDescription`].
     pub const fn key_is_named(&self) -> Result<(), BadMacro> {
         match self {
-            Self::Payload { type_, .. } if type_.is_empty() => Err(BadMacro::NoType),
-            Self::Payload { description, .. } if description.is_empty() => {
-                Err(BadMacro::NoDescription)
-            }
+            Self::Payload { type_: [], .. } => Err(BadMacro::NoType),
+            Self::Payload {
+                description: [], ..
+            } => Err(BadMacro::NoDescription),
             _ => Ok(()),
         }
     }
