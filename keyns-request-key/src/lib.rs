@@ -11,6 +11,7 @@
 //! |---|---|
 //! | files of `request-key.d` are read by name | in no order |
 //! | errors of a command name its file and line | an empty name, and a number that means nothing |
+//! | a `*` between two texts matches as documented | the end of a text is compared with the beginning of the pattern |
 //! | a last line without a line break is whole | loses its last character |
 //! | a NUL in a line is an error | is taken for the end of the line |
 //! | a path without `/` is an error | crashes |

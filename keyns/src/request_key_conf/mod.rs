@@ -9,8 +9,10 @@
 //! [`Search`] is the whole of it, on bytes. The program that serves requests and the dry run of
 //! `keyctl-ns doctor` use it alike; what it looks at on the way it tells as [`Event`]s.
 //!
-//! Two things the C program gets wrong are put right. A last line without a line break keeps its
-//! last character, and a line with a NUL, which C takes for its end, is refused.
+//! Three things the C program gets wrong are put right. Behind a `*` with text on both sides of it
+//! the text that follows is compared, and not the beginning of the pattern once more. A last line
+//! without a line break keeps its last character. A line with a NUL, which C takes for its end, is
+//! refused.
 
 mod command;
 mod files;
