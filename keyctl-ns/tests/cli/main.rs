@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bad_input;
+mod doctor;
 mod help;
 mod mask_grants;
 mod output;

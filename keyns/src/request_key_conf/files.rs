@@ -155,6 +155,14 @@ fn look(
         .map_err(SearchError::Malformed)
 }
 
+/// The content of a file, if there is one.
+pub(super) fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.and_then(read).map(Some),
+    }
+}
+
 /// Never waits: neither for somebody at the other end of a pipe, nor for a terminal.
 fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();

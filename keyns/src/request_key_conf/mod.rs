@@ -15,10 +15,12 @@
 //! refused.
 
 mod command;
+mod explain;
 mod files;
 mod line;
 
 pub use command::{Argument, BadMacro, Command, MAX_ARGUMENTS, Macro};
+pub use explain::{Candidate, Explanation, Finding, Verdict, explain, inspect};
 pub use files::{MAX_FILE, Places, SearchError, is_rules_file, search};
 pub use line::{BadLine, Field, MAX_LINE, Outcome, Rule, Skips, covers, examine};
 
