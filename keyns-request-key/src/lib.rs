@@ -30,7 +30,8 @@ mod syslog;
 
 use std::io::Write as _;
 
-use keyns::request_key_conf::Places;
+use keyns::errno_text::text_of;
+use keyns::request_key_conf::{Places, SearchError};
 use keyns_sys::arena::Arena;
 use keyns_sys::helper_process::{Arguments, fill_standard_descriptors};
 
@@ -68,9 +69,36 @@ pub fn run(arguments: Arguments) -> i32 {
 /// The message of a request that failed: bytes, as it may quote descriptions.
 struct Failure(Vec<u8>);
 
-impl<T: std::fmt::Display> From<T> for Failure {
-    fn from(message: T) -> Self {
-        Self(message.to_string().into_bytes())
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self(message.into_bytes())
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
+
+impl From<SearchError> for Failure {
+    fn from(error: SearchError) -> Self {
+        error.to_string().into()
+    }
+}
+
+/// Of the calls that serve the request itself, such as making a pipe.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        format!("Cannot serve the request: {}", text_of(&error)).into()
+    }
+}
+
+/// Nothing that comes here contains a NUL: the kernel's texts end with it, and lines with one are
+/// refused.
+impl From<std::ffi::NulError> for Failure {
+    fn from(_: std::ffi::NulError) -> Self {
+        "Cannot serve the request: a text contains a NUL".into()
     }
 }
 

@@ -95,7 +95,7 @@ impl Conversation<'_> {
     /// Until both outputs of the program are closed, by it and by all that it has started.
     fn hold(&mut self, callout: &[u8]) -> Result<(), Failure> {
         if let Some(input) = &self.input {
-            fcntl_setfl(input, OFlags::NONBLOCK)?;
+            fcntl_setfl(input, OFlags::NONBLOCK).map_err(io::Error::from)?;
         }
         if callout.is_empty() {
             self.input = None;

@@ -125,6 +125,10 @@ pub fn install(root: &Root, upcall_binary: &Path, host: HostChoice<'_>) -> Resul
     let program = root.program()?;
     let mut state = read(root)?;
     let fresh = Digest::of(upcall_binary)?;
+    // Before anything is changed for a file that cannot be had.
+    if let HostChoice::Keyns(own) | HostChoice::Original(Some(own)) = host {
+        Digest::of(own)?;
+    }
     if !state.programs.contains(&fresh) {
         state.programs.push(fresh);
     }

@@ -548,3 +548,17 @@ fn a_change_of_who_serves_the_host_can_be_interrupted_anywhere() {
     uninstall(&s.root).unwrap();
     s.assert_clean();
 }
+
+#[test]
+fn a_program_of_ours_that_is_missing_changes_nothing() {
+    let s = Scratch::with_original();
+    s.own_program();
+    let missing = s.root.path().join("missing");
+    assert!(install(&s.root, &s.upcall, HostChoice::Keyns(&missing)).is_err());
+    assert_eq!(
+        (s.shown().as_str(), s.diversions().as_str()),
+        ("original", "")
+    );
+    uninstall(&s.root).unwrap();
+    s.assert_clean();
+}

@@ -401,3 +401,66 @@ fn a_directory_or_file_without_permission_fails_the_request() {
         everyone(&path, 0o755);
     }
 }
+
+/// Numbers that look random and are the same each time (Knuth's linear congruential generator).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, n: usize) -> usize {
+        let factor = 6_364_136_223_846_793_005;
+        self.0 = self
+            .0
+            .wrapping_mul(factor)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % n
+    }
+
+    fn one_of(&mut self, words: &[&'static str]) -> &'static str {
+        words[self.below(words.len())]
+    }
+}
+
+#[test]
+fn files_of_arbitrary_lines_are_taken_alike() {
+    let operations = [
+        "create", "create", "create", "*", "cre*", "*eate", "negate", "#create", "",
+    ];
+    let types = ["user", "user", "*", "us*", "*r", "logon", "**"];
+    let descriptions = ["debug:1234", "debug:*", "*", "*4", "d*", "*:*", "debug"];
+    let callouts = ["info", "*", "in*", "*fo", "inf", "info*", "*info"];
+    let commands = [
+        "/bin/p",
+        "|/bin/p",
+        "/bin/p %k %d",
+        "|/a/b/c %c %%x",
+        "/p %S\t%T",
+        "/p %Z",
+        "/",
+        "x/",
+        "",
+        "/p %{user:no}",
+        "/p # x",
+    ];
+    let spaces = [" ", "\t", "  ", " \t ", "\x0b"];
+    let ends = ["\n", "\n", "\n", " \n", "\r\n", "\n\n", "\n#\n"];
+    let mut numbers = Numbers(20_241_124);
+    for _ in 0..300 {
+        let mut rules = String::new();
+        for _ in 0..=numbers.below(12) {
+            let columns = [&operations[..], &types, &descriptions, &callouts, &commands];
+            // Most lines are whole.
+            let count = if numbers.below(10) == 0 {
+                numbers.below(6)
+            } else {
+                5
+            };
+            for column in columns.iter().take(count) {
+                rules += numbers.one_of(column);
+                rules += numbers.one_of(&spaces);
+            }
+            rules += numbers.one_of(&ends);
+        }
+        let scratch = Scratch::with(&rules);
+        scratch.same(&[&["-dlnvv"], &REQUEST[..]].concat());
+    }
+}
