@@ -240,3 +240,33 @@ impl From<&Status> for StatusJson {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_says_which_program_serves_the_host_and_where() {
+        let mut status = Status {
+            program: "/usr/sbin/request-key".into(),
+            means: Some(Means::Installed),
+            effective: true,
+            original: None,
+            host: Some((HostProgram::Keyns, "/sbin/request-key.keyns".into())),
+            in_use: false,
+        };
+        let json = |status: &Status| serde_json::to_value(StatusJson::from(status)).unwrap();
+        let shown = json(&status);
+        assert_eq!(shown["schema_version"], 1);
+        assert_eq!(shown["means"], "installed");
+        assert_eq!(shown["host"]["served_by"], "keyns");
+        assert_eq!(shown["host"]["path"], "/sbin/request-key.keyns");
+        status.host = Some((
+            HostProgram::Original,
+            "/usr/sbin/request-key.distrib".into(),
+        ));
+        assert_eq!(json(&status)["host"]["served_by"], "original");
+        status.host = None;
+        assert_eq!(json(&status).get("host"), None);
+    }
+}

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bad_input;
+#[cfg(test)]
 mod doctor;
 mod help;
 mod mask_grants;
