@@ -10,7 +10,7 @@ DESTDIR ?=
 bindir     := $(DESTDIR)$(PREFIX)/bin
 sbindir    := $(DESTDIR)$(PREFIX)/sbin
 libexecdir := $(DESTDIR)$(PREFIX)/libexec/keyns
-HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall
+HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key
 PROGRAMS   := keyctl-ns keynsd $(HELPERS)
 
 .PHONY: programs

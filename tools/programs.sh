@@ -21,4 +21,6 @@ for program in "${programs[@]}"; do
     cp "${CARGO_TARGET_DIR:-target}/$host/release/$program" "$out/.$program.new"
     mv "$out/.$program.new" "$out/$program"
 done
-keyns-upcall/build.sh "$out"
+for package in keyns-upcall keyns-request-key; do
+    tools/light.sh "$package" "$out"
+done

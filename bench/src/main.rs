@@ -12,6 +12,7 @@ mod machine;
 mod parts;
 mod ping;
 mod quota;
+mod request_key;
 mod round_trip;
 mod sample;
 mod stock;

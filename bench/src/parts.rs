@@ -9,7 +9,9 @@ use keyns_tests::{bin_dir, leftovers};
 
 use crate::stock::Stock;
 use crate::table::Table;
-use crate::{Failure, agent, crowd, denizen, host, idle, machine, ping, round_trip, upcall};
+use crate::{
+    Failure, agent, crowd, denizen, host, idle, machine, ping, request_key, round_trip, upcall,
+};
 
 /// Measure what keyns costs
 ///
@@ -35,6 +37,8 @@ enum Part {
     Upcall,
     /// Requests of the host
     Host,
+    /// Requests of the host that keyns-request-key serves
+    RequestKey,
     /// Calls to the daemon
     RoundTrip,
     /// The daemon with nothing to do
@@ -43,9 +47,10 @@ enum Part {
     Crowd,
 }
 
-const ALL: [Part; 5] = [
+const ALL: [Part; 6] = [
     Part::Upcall,
     Part::Host,
+    Part::RequestKey,
     Part::RoundTrip,
     Part::Idle,
     Part::Crowd,
@@ -106,6 +111,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
         let rows = match part {
             Part::Upcall => upcall::measure(plan, &Stock::place()?)?,
             Part::Host => host::measure(plan, &Stock::place()?)?,
+            Part::RequestKey => request_key::measure(plan, &Stock::place()?)?,
             Part::RoundTrip => round_trip::measure(plan)?,
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,

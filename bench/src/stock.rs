@@ -43,6 +43,8 @@ struct Record {
 /// The stock program in place, and keyns on top of it. Undone when dropped.
 pub(crate) struct Stock {
     original: PathBuf,
+    /// Our own, copied to where everything is that is bound.
+    request_key: PathBuf,
     taken: Option<TakeOver>,
 }
 
@@ -56,6 +58,7 @@ impl Stock {
         let package = unpacked()?;
         let stock = Self {
             original: package.join("sbin/request-key"),
+            request_key: own_request_key(&package)?,
             taken: None,
         };
         wait_until_free()?;
@@ -73,6 +76,15 @@ impl Stock {
         bind(&self.original, Path::new(PROGRAM))?;
         Ok(Direct)
     }
+
+    /// From here on the kernel executes `keyns-request-key` directly.
+    ///
+    /// # Errors
+    /// `mount(2)`.
+    pub(crate) fn with_request_key(&self) -> io::Result<Direct> {
+        bind(&self.request_key, Path::new(PROGRAM))?;
+        Ok(Direct)
+    }
 }
 
 impl Drop for Stock {
@@ -84,7 +96,7 @@ impl Drop for Stock {
     }
 }
 
-/// While this lives, requests do not pass through keyns.
+/// While this lives, requests do not pass through keyns-upcall.
 pub(crate) struct Direct;
 
 impl Drop for Direct {
@@ -131,6 +143,15 @@ fn unpacked() -> Result<PathBuf, Failure> {
         "create\tuser\t{PREFIX}*\t*\t\t/bin/keyctl instantiate %k %c %S"
     )?;
     Ok(package.canonicalize()?)
+}
+
+fn own_request_key(package: &Path) -> Result<PathBuf, Failure> {
+    let place = package.join("sbin/keyns-request-key");
+    // By rename: a killed run may have left the old one bound.
+    let new = place.with_extension("new");
+    fs::copy(bin_dir().join("keyns-request-key"), &new)?;
+    fs::rename(&new, &place)?;
+    Ok(place)
 }
 
 fn place_files(package: &Path) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 pub mod arena;
 mod call;
 pub mod cred;
+pub mod handler;
 pub mod helper_process;
 pub mod kernel_probe;
 pub mod key;

@@ -1,4 +1,5 @@
-//! The program that was behind `/sbin/request-key` before.
+//! The program that serves requests of the host: the one that was behind `/sbin/request-key` before,
+//! or `keyns-request-key` where the administrator has chosen it, or where there is no other.
 
 use std::ffi::CStr;
 use std::fs;
@@ -10,11 +11,18 @@ use crate::depth;
 use crate::invocation::Invocation;
 use crate::settle;
 
-/// Bound there by a take-over, then where Debian's diversion puts it.
-const PLACES: [&CStr; 3] = [
+/// In the order of what counts more, as `keyns::takeover` fills them. That a file is there is all
+/// that says it is to be executed: nothing else is read for a request of the host.
+const PLACES: [&CStr; 5] = [
+    // The original, bound there by a take-over.
     c"/run/keyns/request-key.orig",
+    // Ours, chosen instead of the original.
+    c"/sbin/request-key.keyns",
+    // The original, where Debian's diversion puts it.
     c"/usr/sbin/request-key.distrib",
     c"/sbin/request-key.distrib",
+    // Ours, for want of an original.
+    c"/sbin/request-key.keyns-spare",
 ];
 
 /// What the kernel executes: the original itself, once a take-over has been given back.
@@ -23,8 +31,8 @@ const ITSELF: &CStr = c"/sbin/request-key";
 /// What the kernel gives its helpers (`call_sbin_request_key`).
 const ENVIRONMENT: [&CStr; 2] = [c"HOME=/", c"PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
 
-/// Becomes the original program; where there is none, rejects for as long as the kernel would, and
-/// where it would run for what led to itself, at once.
+/// Becomes the program that serves the host; where there is none, rejects for as long as the kernel
+/// would, and where it would run for what led to itself, at once.
 ///
 /// Returns only in these cases, with the exit status.
 pub(crate) fn run(invocation: &Invocation) -> i32 {
@@ -34,7 +42,9 @@ pub(crate) fn run(invocation: &Invocation) -> i32 {
     let own = helper_process::executed_as();
     // Returns only if there is no such file, or none that can be executed.
     let execute = |place| helper_process::execute(place, invocation.arguments, ENVIRONMENT);
-    for place in places_after(own) {
+    let places = places_after(own);
+    // Twice, since one may have been moved from a place further down to one that was tried already.
+    for place in places.iter().chain(places) {
         let _ = execute(place);
     }
     // The take-over may have been given back while this ran.
@@ -77,7 +87,7 @@ mod tests {
         assert_eq!(places_after(Some(ITSELF)), PLACES);
         assert_eq!(places_after(None), PLACES);
         assert_eq!(places_after(Some(PLACES[0])), &PLACES[1..]);
-        assert_eq!(places_after(Some(PLACES[2])), &[] as &[&CStr]);
+        assert_eq!(places_after(Some(PLACES[4])), &[] as &[&CStr]);
         assert!(!stands_for_original(Some(ITSELF)));
         assert!(PLACES.iter().all(|place| stands_for_original(Some(place))));
     }

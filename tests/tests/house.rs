@@ -135,7 +135,7 @@ fn every_module_file_is_part_of_a_crate() {
         let stem = path.file_stem().unwrap().to_str().unwrap();
         // Cargo finds these by their place.
         let is_root = ["main", "lib", "build"].contains(&stem)
-            || ["src/bin", "benches", "examples"]
+            || ["src/bin", "benches", "examples", "fuzz_targets"]
                 .iter()
                 .any(|place| directory.ends_with(place))
             || directory.ends_with("tests") && !file.contains("/src/");

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod container;
 pub mod demo;
 pub mod describe;
+pub mod doctor;
 pub mod features;
 pub mod grant;
 pub mod intercept;
@@ -53,16 +54,19 @@ pub enum Command {
     Agent(agent::AgentArgs),
     Watch(watch::WatchArgs),
     Features(features::FeaturesArgs),
+    Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
 }
 
-/// Runs a command. The exit code is that of a process it ran in a container, otherwise 0.
+/// Runs a command. The exit code is that of a process it ran in a container, or says whether what
+/// was examined would work, otherwise 0.
 ///
 /// # Errors
 /// Whatever kept the command from doing what it was asked to.
 pub fn run(context: &Context, command: Command) -> Result<u8, CommandError> {
     let done = match command {
         Command::Container(args) => return container::run(context, args),
+        Command::Doctor(args) => return doctor::run(context, &args),
         Command::Add(args) => add::run(context, &args),
         Command::Update(args) => update::run(context, &args),
         Command::Read(args) => read::run(context, &args),

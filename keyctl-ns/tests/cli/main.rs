@@ -2,6 +2,8 @@
 
 mod arguments;
 mod bad_input;
+#[cfg(test)]
+mod doctor;
 mod help;
 mod mask_grants;
 mod output;

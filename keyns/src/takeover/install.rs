@@ -8,10 +8,13 @@
 //! 2. `dpkg-divert --no-rename`. *Left: the original in its place, and dpkg that would put a newer
 //!    one beside it; requests are served by the original.*
 //! 3. A hard link `request-key.distrib` to the original. *Left: one file with two names.*
-//! 4. One `rename(2)` of `keyns-upcall` over the original. *Done.*
+//! 4. `keyns-request-key` gets the name that says when it is to serve requests of the host, and then
+//!    loses the other one. *Left: a file that nobody executes.*
+//! 5. One `rename(2)` of `keyns-upcall` over the original. *Done.*
 //!
 //! Removal goes the other way: the original is renamed over `keyns-upcall`, the second name goes, the
-//! diversion goes, the state file goes. At no instant is there no program. Every step looks at what
+//! names of `keyns-request-key` go, the diversion goes, the state file goes. At no instant is there
+//! no program, neither for the kernel nor, once there was one, for `keyns-upcall`. Every step looks at what
 //! is there first, so that after an interruption at any point either direction can be run again.
 
 use std::fs;
@@ -37,6 +40,62 @@ struct State {
     diverted: Vec<PathBuf>,
 }
 
+/// Who serves requests of the host once `keyns-upcall` is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostChoice<'a> {
+    /// The original; where there is none, the `keyns-request-key` given here, if one is.
+    Original(Option<&'a Path>),
+    /// This `keyns-request-key`, also where there is an original.
+    Keyns(&'a Path),
+}
+
+/// The names of `keyns-request-key` beside the program; `keyns-upcall` tries them in this order, and
+/// the original in between.
+const OWN: [&str; 2] = ["request-key.keyns", "request-key.keyns-spare"];
+/// The name of `keyns-request-key` before it gets its place.
+const OWN_NEW: &str = ".request-key.keyns-own-new";
+
+/// Where `keyns-request-key` is found as the choice of the administrator, and for want of another.
+pub(super) fn own_places(root: &Root) -> [PathBuf; 2] {
+    OWN.map(|name| root.path().join("sbin").join(name))
+}
+
+/// Whether `keyns-request-key` is installed to serve the host even where there is an original.
+///
+/// # Errors
+/// [`TakeOverError::Io`].
+pub fn is_own_chosen(root: &Root) -> Result<bool> {
+    let [chosen, _] = own_places(root);
+    exists(&chosen)
+}
+
+/// Gives `keyns-request-key` the name of the choice, and only then takes the other one from it.
+fn place_own(root: &Root, choice: HostChoice<'_>) -> Result<()> {
+    let [chosen, spare] = own_places(root);
+    let (program, place, other) = match choice {
+        HostChoice::Keyns(program) => (Some(program), chosen, spare),
+        HostChoice::Original(program) => (program, spare, chosen),
+    };
+    match program {
+        Some(program) => {
+            let new = place.with_file_name(OWN_NEW);
+            copy_program(program, &new)?;
+            fs::rename(&new, &place).map_err(failed("rename", &place))?;
+        }
+        None => remove_file(&place)?,
+    }
+    remove_file(&other)
+}
+
+/// Removes every name of `keyns-request-key`.
+fn remove_own(root: &Root) -> Result<()> {
+    let [chosen, spare] = own_places(root);
+    for file in [&chosen.with_file_name(OWN_NEW), &chosen, &spare] {
+        remove_file(file)?;
+    }
+    Ok(())
+}
+
 /// Where the original lives while it is diverted.
 pub(super) fn diverted(program: &Path) -> PathBuf {
     let mut name = program.as_os_str().to_owned();
@@ -56,15 +115,20 @@ pub(super) fn is_effective(root: &Root) -> Result<bool> {
     Ok(found.is_some_and(|f| state.programs.contains(&f)))
 }
 
-/// Installs `upcall_binary`, or replaces an older one; repeats and completes an interrupted run.
+/// Installs `upcall_binary`, or replaces an older one, and arranges who serves the host; repeats and
+/// completes an interrupted run.
 ///
 /// # Errors
 /// [`TakeOverError::InUse`] while a take-over lasts, [`TakeOverError::Command`] when dpkg refuses.
-pub fn install(root: &Root, upcall_binary: &Path) -> Result<()> {
+pub fn install(root: &Root, upcall_binary: &Path, host: HostChoice<'_>) -> Result<()> {
     let change = begin(root)?;
     let program = root.program()?;
     let mut state = read(root)?;
     let fresh = Digest::of(upcall_binary)?;
+    // Before anything is changed for a file that cannot be had.
+    if let HostChoice::Keyns(own) | HostChoice::Original(Some(own)) = host {
+        Digest::of(own)?;
+    }
     if !state.programs.contains(&fresh) {
         state.programs.push(fresh);
     }
@@ -82,6 +146,7 @@ pub fn install(root: &Root, upcall_binary: &Path) -> Result<()> {
     if is_original && !exists(&original)? {
         fs::hard_link(&program, &original).map_err(failed("link", &original))?;
     }
+    place_own(root, host)?;
     let new = program.with_file_name(NEW);
     copy_program(upcall_binary, &new)?;
     fs::rename(&new, &program).map_err(failed("rename over", &program))?;
@@ -110,6 +175,7 @@ pub fn uninstall(root: &Root) -> Result<()> {
         remove_file(&program)?;
     }
     remove_file(&program.with_file_name(NEW))?;
+    remove_own(root)?;
     for path in &state.diverted {
         divert(root, "--remove", path)?;
     }

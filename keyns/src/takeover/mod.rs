@@ -16,6 +16,8 @@
 //! | `/run/keyns/takeover.json` | that a mount was made, written before |
 //! | `/var/lib/keyns/takeover.json` | that a copy was put in place, and which, written before |
 //! | `/run/keyns/takeover.lock`, `takeover.users` | locks |
+//! | `/sbin/request-key.keyns` | `keyns-request-key`, installed to serve the host instead of the original |
+//! | `/sbin/request-key.keyns-spare` | the same, installed to serve it where there is no original |
 //!
 //! # Who gives back
 //! Any number of processes may use the same take-over at once; the last one gives back. A process
@@ -34,7 +36,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
-pub use install::{install, uninstall};
+pub use install::{HostChoice, install, is_own_chosen, uninstall};
 use place::{
     Change, Result, copy_program, exists, failed, identity, make_directory, remove_file,
     unfinished, write_file,
@@ -204,6 +206,16 @@ pub fn recover(root: &Root) -> Result<bool> {
     Ok(left)
 }
 
+/// Which program serves requests of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostProgram {
+    /// The one that was there before keyns.
+    Original,
+    /// `keyns-request-key`.
+    Keyns,
+}
+
 /// How things stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -213,9 +225,11 @@ pub struct Status {
     pub means: Option<Means>,
     /// Whether the program really is the copy of `keyns-upcall` that was put there.
     pub effective: bool,
+    /// The program that was there before keyns, if there was one.
+    pub original: Option<(PathBuf, Digest)>,
     /// The program that serves requests of the host. Without one `keyns-upcall` rejects them with
     /// `ENOKEY` for 60 s, where a kernel that finds no program gives the first caller `ENOENT`.
-    pub original: Option<(PathBuf, Digest)>,
+    pub host: Option<(HostProgram, PathBuf)>,
     /// Whether a living process uses a take-over; one without users was left behind.
     pub in_use: bool,
 }
@@ -253,12 +267,36 @@ fn look(root: &Root, in_use: bool) -> Result<Status> {
         Some(place) => Digest::of_any(&place)?.map(|digest| (place, digest)),
         None => None,
     };
+    let host = host(root, means, original.as_ref())?;
     Ok(Status {
         program,
         means,
         effective,
         original,
+        host,
         in_use,
+    })
+}
+
+/// What `keyns-upcall` executes for the host: the first that is there.
+fn host(
+    root: &Root,
+    means: Option<Means>,
+    original: Option<&(PathBuf, Digest)>,
+) -> Result<Option<(HostProgram, PathBuf)>> {
+    let original = original.map(|(place, _)| (HostProgram::Original, place.clone()));
+    if means != Some(Means::Installed) {
+        return Ok(original);
+    }
+    let [chosen, spare] = install::own_places(root);
+    Ok(if exists(&chosen)? {
+        Some((HostProgram::Keyns, chosen))
+    } else if original.is_some() {
+        original
+    } else if exists(&spare)? {
+        Some((HostProgram::Keyns, spare))
+    } else {
+        None
     })
 }
 

@@ -85,6 +85,9 @@ impl Scratch {
     }
 }
 
+/// Nobody but the original serves the host.
+const ONLY: HostChoice<'static> = HostChoice::Original(None);
+
 #[test]
 fn a_program_is_covered_and_uncovered() {
     let s = Scratch::with_original();
@@ -169,7 +172,7 @@ fn another_program_is_refused_while_the_first_is_used() {
     );
     assert!(matches!(recover(&s.root), Err(TakeOverError::InUse { .. })));
     assert!(matches!(
-        install(&s.root, &s.upcall),
+        install(&s.root, &s.upcall, ONLY),
         Err(TakeOverError::InUse { .. })
     ));
     assert_eq!(s.shown(), "upcall");
@@ -331,7 +334,7 @@ fn installing_and_removing_leaves_the_original_and_dpkg_as_they_were() {
     let s = Scratch::with_original();
     s.own_program();
     let inode = fs::metadata(s.program()).unwrap().ino();
-    install(&s.root, &s.upcall).unwrap();
+    install(&s.root, &s.upcall, ONLY).unwrap();
     assert_eq!(s.shown(), "upcall");
     assert_eq!(fs::metadata(s.distrib()).unwrap().ino(), inode);
     // dpkg's own name for the file, and only that one.
@@ -359,7 +362,7 @@ fn installing_and_removing_leaves_the_original_and_dpkg_as_they_were() {
 #[test]
 fn without_the_package_both_names_are_diverted_and_nothing_remains() {
     let s = Scratch::new();
-    install(&s.root, &s.upcall).unwrap();
+    install(&s.root, &s.upcall, ONLY).unwrap();
     assert_eq!(s.shown(), "upcall");
     assert!(
         s.diversions()
@@ -375,7 +378,7 @@ fn without_the_package_both_names_are_diverted_and_nothing_remains() {
 #[test]
 fn a_package_installed_meanwhile_gets_its_place() {
     let s = Scratch::new();
-    install(&s.root, &s.upcall).unwrap();
+    install(&s.root, &s.upcall, ONLY).unwrap();
     fs::write(s.distrib(), "from a package").unwrap();
     uninstall(&s.root).unwrap();
     assert_eq!(s.shown(), "from a package");
@@ -385,9 +388,9 @@ fn a_package_installed_meanwhile_gets_its_place() {
 #[test]
 fn a_newer_keyns_upcall_replaces_the_older() {
     let s = Scratch::with_original();
-    install(&s.root, &s.upcall).unwrap();
+    install(&s.root, &s.upcall, ONLY).unwrap();
     fs::write(&s.upcall, "newer").unwrap();
-    install(&s.root, &s.upcall).unwrap();
+    install(&s.root, &s.upcall, ONLY).unwrap();
     assert_eq!(s.shown(), "newer");
     uninstall(&s.root).unwrap();
     assert_eq!(s.shown(), "original");
@@ -433,7 +436,7 @@ fn from_every_interruption_both_directions_lead_to_the_end() {
                 "there is a program after {done} steps"
             );
             if again {
-                install(&s.root, &s.upcall).unwrap();
+                install(&s.root, &s.upcall, ONLY).unwrap();
                 assert_eq!(s.shown(), "upcall", "after {done} steps");
                 assert_eq!(fs::read_to_string(s.distrib()).unwrap(), "original");
             }
@@ -449,7 +452,7 @@ fn from_every_interruption_both_directions_lead_to_the_end() {
 fn an_upgrade_between_two_interrupted_runs_is_not_lost() {
     let s = Scratch::with_original();
     s.own_program();
-    install(&s.root, &s.upcall).unwrap();
+    install(&s.root, &s.upcall, ONLY).unwrap();
     // Removal was interrupted after the original came back; then dpkg upgraded beside it.
     fs::rename(s.distrib(), s.program()).unwrap();
     fs::write(s.distrib(), "newer original").unwrap();
@@ -464,7 +467,7 @@ fn what_dpkg_refuses_is_told() {
     s.own_program();
     let text = "/sbin/request-key\n/sbin/request-key.other\nother\n";
     fs::write(s.root.path().join("var/lib/dpkg/diversions"), text).unwrap();
-    let refused = install(&s.root, &s.upcall).unwrap_err();
+    let refused = install(&s.root, &s.upcall, ONLY).unwrap_err();
     assert!(
         refused
             .to_string()
@@ -472,4 +475,95 @@ fn what_dpkg_refuses_is_told() {
         "{refused}"
     );
     assert_eq!(s.shown(), "original");
+}
+
+/// Installs with a `keyns-request-key` of this content, and says who serves the host.
+fn serves(s: &Scratch, own: &str, chosen: bool) -> Option<(HostProgram, PathBuf)> {
+    let program = s.root.path().join("own");
+    fs::write(&program, own).unwrap();
+    let choice = if chosen {
+        HostChoice::Keyns(&program)
+    } else {
+        HostChoice::Original(Some(&program))
+    };
+    install(&s.root, &s.upcall, choice).unwrap();
+    status(&s.root).unwrap().host
+}
+
+#[test]
+fn our_program_serves_the_host_when_it_is_chosen_and_when_there_is_no_other() {
+    let s = Scratch::with_original();
+    s.own_program();
+    let [chosen, spare] = install::own_places(&s.root);
+    let original = Some((HostProgram::Original, s.distrib()));
+    assert_eq!(serves(&s, "own", false), original);
+    assert!(spare.exists() && !chosen.exists());
+    assert_eq!(
+        serves(&s, "own", true),
+        Some((HostProgram::Keyns, chosen.clone()))
+    );
+    assert!(!spare.exists() && is_own_chosen(&s.root).unwrap());
+    assert_eq!(fs::metadata(&chosen).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(
+        serves(&s, "newer", true),
+        Some((HostProgram::Keyns, chosen.clone()))
+    );
+    assert_eq!(fs::read_to_string(&chosen).unwrap(), "newer");
+    assert_eq!(serves(&s, "own", false), original);
+    uninstall(&s.root).unwrap();
+    assert_eq!(s.shown(), "original");
+    s.assert_clean();
+
+    let s = Scratch::new();
+    let [chosen, spare] = install::own_places(&s.root);
+    assert_eq!(
+        serves(&s, "own", false),
+        Some((HostProgram::Keyns, spare.clone()))
+    );
+    // A package that comes later serves it, unless ours was chosen.
+    fs::write(s.distrib(), "from a package").unwrap();
+    let found = status(&s.root).unwrap().host;
+    assert_eq!(found, Some((HostProgram::Original, s.distrib())));
+    assert_eq!(serves(&s, "own", true), Some((HostProgram::Keyns, chosen)));
+    // Without either, nobody does.
+    install(&s.root, &s.upcall, ONLY).unwrap();
+    fs::remove_file(s.distrib()).unwrap();
+    assert_eq!(status(&s.root).unwrap().host, None);
+    uninstall(&s.root).unwrap();
+    assert_eq!(s.shown(), "");
+    s.assert_clean();
+}
+
+#[test]
+fn a_change_of_who_serves_the_host_can_be_interrupted_anywhere() {
+    let s = Scratch::new();
+    let [chosen, spare] = install::own_places(&s.root);
+    let half = chosen.with_file_name(".request-key.keyns-own-new");
+    serves(&s, "own", false);
+    // Both names, and half of a copy, are what an interruption can leave at most.
+    fs::copy(&spare, &chosen).unwrap();
+    fs::write(&half, "ha").unwrap();
+    assert_eq!(
+        serves(&s, "own", false),
+        Some((HostProgram::Keyns, spare.clone()))
+    );
+    assert!(!chosen.exists() && !half.exists());
+    fs::copy(&spare, &chosen).unwrap();
+    fs::write(&half, "ha").unwrap();
+    uninstall(&s.root).unwrap();
+    s.assert_clean();
+}
+
+#[test]
+fn a_program_of_ours_that_is_missing_changes_nothing() {
+    let s = Scratch::with_original();
+    s.own_program();
+    let missing = s.root.path().join("missing");
+    assert!(install(&s.root, &s.upcall, HostChoice::Keyns(&missing)).is_err());
+    assert_eq!(
+        (s.shown().as_str(), s.diversions().as_str()),
+        ("original", "")
+    );
+    uninstall(&s.root).unwrap();
+    s.assert_clean();
 }
