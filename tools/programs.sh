@@ -22,3 +22,4 @@ for program in "${programs[@]}"; do
     mv "$out/.$program.new" "$out/$program"
 done
 keyns-upcall/build.sh "$out"
+keyctl-ns/build-keyctl.sh "$out"

@@ -7,6 +7,7 @@
 pub mod arena;
 mod call;
 pub mod cred;
+pub mod execute;
 pub mod helper_process;
 pub mod kernel_probe;
 pub mod key;
@@ -18,7 +19,9 @@ pub mod requester;
 pub mod routing_entry;
 pub mod secret;
 pub mod serial;
+pub mod standard_stream;
 pub mod upcall_socket;
 pub mod upcall_wire;
+pub mod watch_queue;
 
 pub use serial::KeySerial;
