@@ -2,6 +2,7 @@
 
 pub mod instance;
 pub mod leftovers;
+pub mod stock;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -116,8 +116,11 @@ fn tell(stop: &Stop, out: &mut Output) -> i32 {
             *status
         }
         Stop::Failed(label, errno) => {
-            text.extend_from_slice(label);
-            text.extend_from_slice(b": ");
+            // As perror(3) does it: where there is no name, there is no colon.
+            if !label.is_empty() {
+                text.extend_from_slice(label);
+                text.extend_from_slice(b": ");
+            }
             errno_text::push(*errno, &mut text);
             text.push(b'\n');
             1

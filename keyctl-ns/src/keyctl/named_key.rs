@@ -125,8 +125,9 @@ mod tests {
 
     #[test]
     fn a_key_that_is_not_possessed_is_found_by_its_line() {
-        let name = std::ffi::CString::new(format!("keyns-unpossessed-{}", std::process::id()));
-        let name = name.unwrap();
+        // Longer than what the original takes for a line.
+        let name = format!("keyns-unpossessed-{}-{:a>1100}", std::process::id(), "");
+        let name = std::ffi::CString::new(name).unwrap();
         // In the keyring of a thread that the search of this one does not reach.
         let (tell, told) = std::sync::mpsc::channel();
         let (end, wait) = std::sync::mpsc::channel::<()>();
