@@ -9,7 +9,9 @@ use keyns_tests::{bin_dir, leftovers};
 
 use crate::stock::Stock;
 use crate::table::Table;
-use crate::{Failure, agent, crowd, denizen, host, idle, machine, ping, round_trip, upcall};
+use crate::{
+    Failure, agent, crowd, denizen, host, idle, keyctl, machine, ping, round_trip, upcall,
+};
 
 /// Measure what keyns costs
 ///
@@ -41,14 +43,17 @@ enum Part {
     Idle,
     /// A thousand containers
     Crowd,
+    /// The program keyctl, against the original
+    Keyctl,
 }
 
-const ALL: [Part; 5] = [
+const ALL: [Part; 6] = [
     Part::Upcall,
     Part::Host,
     Part::RoundTrip,
     Part::Idle,
     Part::Crowd,
+    Part::Keyctl,
 ];
 
 /// Processes that the measurement starts.
@@ -109,6 +114,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
             Part::RoundTrip => round_trip::measure(plan)?,
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,
+            Part::Keyctl => keyctl::measure(plan)?,
         };
         table.rows.extend(rows);
     }
