@@ -118,7 +118,7 @@ pub(crate) fn watch_session(call: &mut Call<'_>) -> Result<i32, Stop> {
     };
     helper_process::release_termination();
     drop((read_end, files, termination));
-    let started = start(&single, name.as_deref(), number, program);
+    let started = start(&single, name.as_deref(), number);
     match started {
         Ok(Some(program)) => wait_for(&monitor, &program),
         Ok(None) => Err(session::become_program(program)),
@@ -158,9 +158,7 @@ fn start(
     single: &SingleThreaded,
     name: Option<&CStr>,
     number: RawFd,
-    program: &[&CStr],
 ) -> Result<Option<Child>, Stop> {
-    debug_assert!(!program.is_empty());
     let serial = session::join(name)?;
     watch_queue::watch_key(KeySerial::SESSION, number, MAIN_WATCH)
         .map_err(failed("keyctl_watch_key/session"))?;
