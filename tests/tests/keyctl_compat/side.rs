@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use keyns_sys::{KeySerial, key};
@@ -121,6 +122,20 @@ impl Side {
     }
 }
 
+/// A serial that no key has any more. Collecting a key takes the kernel a moment, so one serves all.
+fn gone() -> i32 {
+    static GONE: OnceLock<i32> = OnceLock::new();
+    *GONE.get_or_init(|| {
+        let gone = even(|| key::add_key(c"user", c"gone", b"x", KeySerial::THREAD).unwrap());
+        key::invalidate(gone).unwrap();
+        // Until then, what is missing is the link and not the key.
+        while key::unlink(gone, KeySerial::SESSION).unwrap_err().kind() == ErrorKind::NotFound {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        gone.raw()
+    })
+}
+
 /// Makes a key of which the serial has nine digits, so that all columns are as wide.
 fn even(make: impl Fn() -> KeySerial) -> KeySerial {
     for _ in 0..ATTEMPTS {
@@ -201,8 +216,6 @@ fn prepare(tag: &Tag) -> Names {
         b"not yours",
         KeySerial::THREAD,
     );
-    // Not in the session: whether it is still linked is up to the collector.
-    let gone = add("gone", c"user", c"compat:gone", b"x", KeySerial::THREAD);
-    key::invalidate(gone).unwrap();
+    names.add("gone", gone());
     names
 }

@@ -105,7 +105,7 @@ impl Names {
             .filter_map(|line| line.strip_prefix(b"Joined session keyring: "));
         for text in alone.chain(joined) {
             let number = str::from_utf8(text).ok().and_then(|t| t.parse().ok());
-            if let Some(serial) = number.filter(|n: &i32| *n > 1_000_000)
+            if let Some(serial) = number.filter(|n: &i32| *n > 1_000)
                 && !self.known.iter().any(|(known, _)| *known == serial)
             {
                 let name = format!("new{}", self.known.len());
