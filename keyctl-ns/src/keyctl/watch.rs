@@ -234,3 +234,106 @@ pub(super) fn target(word: &CStr) -> Result<i32, Stop> {
         Err(Stop::said("The target fd must be between 3 and 9", 2))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[derive(Default)]
+    struct Heard {
+        lines: Vec<u8>,
+        ends: Vec<u8>,
+        terminated: bool,
+    }
+
+    impl Log for Heard {
+        fn line(&mut self, line: &[u8], is_end_of_key: bool) {
+            let to = if is_end_of_key {
+                &mut self.ends
+            } else {
+                &mut self.lines
+            };
+            to.extend_from_slice(line);
+        }
+
+        fn terminated(&mut self) {
+            self.terminated = true;
+        }
+    }
+
+    fn record(type_: u32, subtype: u32, watch: u32, rest: [u32; 2]) -> Vec<u8> {
+        [type_ | subtype << 24, 16 | watch << 8, rest[0], rest[1]]
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect()
+    }
+
+    /// What is read is the same from any pipe; `signal` closes the one that stands for `SIGTERM`.
+    fn heard(records: &[Vec<u8>], open: bool, signal: bool) -> (Result<i32, Stop>, Heard) {
+        let (queue, mut write_end) = std::io::pipe().unwrap();
+        let (termination, other) = std::io::pipe().unwrap();
+        write_end.write_all(&records.concat()).unwrap();
+        let kept = open.then_some(write_end);
+        let waits = (!signal).then_some(other);
+        let mut log = Heard::default();
+        let result = monitor(queue.as_fd(), termination.as_fd(), &mut log);
+        drop((kept, waits));
+        (result, log)
+    }
+
+    #[test]
+    fn the_end_of_what_is_watched_is_the_end() {
+        let records = [
+            record(1, 1, 1, [7, 0]),
+            record(0, 0, 2, [8, 0]),
+            record(0, 0, 1, [7, 0]),
+            record(1, 1, 1, [9, 0]),
+        ];
+        let (result, log) = heard(&records, true, false);
+        assert_eq!(result, Ok(0));
+        assert_eq!(log.lines, b"7 upd\n");
+        assert_eq!(log.ends, b"8 gc\n7 gc\n");
+        assert!(!log.terminated);
+    }
+
+    #[test]
+    fn what_was_reported_before_the_signal_is_written_down_first() {
+        let (result, log) = heard(&[record(1, 2, 1, [7, 9])], true, true);
+        assert_eq!(result, Ok(0));
+        assert_eq!(log.lines, b"7 link 9\n");
+        assert!(log.terminated);
+    }
+
+    #[test]
+    fn the_end_of_the_queue_and_a_broken_record_are_told() {
+        let (result, log) = heard(&[], false, false);
+        assert_eq!((result, &log.lines[..]), (Ok(0), &b"-- END --\n"[..]));
+        let (result, _) = heard(&[vec![0; 5]], true, false);
+        assert_eq!(result, Err(Stop::said("Short message header: 5", 4)));
+        let (result, _) = heard(&[vec![0; 8]], true, false);
+        assert_eq!(result, Err(Stop::said("Bad message length: 0/8", 1)));
+    }
+
+    #[test]
+    fn filters_add_up_and_none_means_all() {
+        assert_eq!(filter_of(&[]), Ok(0xff));
+        assert_eq!(filter_of(&[(b'f', Some(b""))]), Ok(0));
+        assert_eq!(
+            filter_of(&[(b'f', Some(b"i")), (b'f', Some(b"s"))]),
+            Ok(0x81)
+        );
+        assert!(filter_of(&[(b'f', Some(b"ix"))]).is_err());
+    }
+
+    #[test]
+    fn the_debugging_lines_have_fixed_widths() {
+        let bytes = record(1, 2, 1, [7, 9]);
+        let record = notification::take(&mut &bytes[..]).unwrap().unwrap();
+        let mut text = Vec::new();
+        push_size(&mut text, 16);
+        push_raw(&mut text, 16, &record);
+        let expected = "read() = 16\nNOTIFY[010]: ty=000001 sy=02 i=00000110\n";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+}
