@@ -10,7 +10,8 @@ DESTDIR ?=
 bindir     := $(DESTDIR)$(PREFIX)/bin
 sbindir    := $(DESTDIR)$(PREFIX)/sbin
 libexecdir := $(DESTDIR)$(PREFIX)/libexec/keyns
-HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key
+# keyctl is among the helpers, since the name in bin belongs to the distribution.
+HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
 PROGRAMS   := keyctl-ns keynsd $(HELPERS)
 
 .PHONY: programs

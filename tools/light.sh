@@ -1,17 +1,17 @@
 #!/bin/sh
-# Builds one of the programs that the kernel starts as a static file without interpreter, and puts
-# it into a directory.
+# Builds a program whose start is most of what it costs, as a static file without interpreter, and
+# puts it into a directory.
 #
-#   tools/light.sh PACKAGE [DIRECTORY]          default: target/keyns-bin
+#   tools/light.sh PACKAGE PROGRAM DIRECTORY [OPTION OF CARGO]...
 #
-# The kernel starts them for every key request of the host, so their start-up counts. With musl that
-# is a tenth of a millisecond; a static glibc takes up to 0.3 ms more in a virtual machine, because
-# it executes CPUID some fifty times, which traps. musl's target comes with rustup; where it cannot
-# be had, glibc serves as well, only slower.
+# The kernel starts some for every key request of the host, and scripts call keyctl hundreds of times
+# for one system call each. With musl a start is a tenth of a millisecond; a static glibc takes up to
+# 0.3 ms more in a virtual machine, because it executes CPUID some fifty times, which traps. musl's
+# target comes with rustup; where it cannot be had, glibc serves as well, only slower.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-package=$1
-out=${2:-$root/target/keyns-bin}
+package=$1 program=$2 out=$3
+shift 3
 cd "$root"
 machine=$(rustc -vV | sed -n 's/^host: \([^-]*\)-.*/\1/p')
 musl=$machine-unknown-linux-musl
@@ -25,13 +25,14 @@ if have "$musl"; then target=$musl; else target=$gnu; fi
 
 # Two segments instead of four, and none that is made read-only later: each costs a mapping and a
 # page fault per start. Nothing is relocated in a static program, so that there is little to protect.
-cargo rustc --quiet --locked -p "$package" --bin "$package" --profile upcall --target "$target" -- \
+cargo rustc --quiet --locked -p "$package" --bin "$program" "$@" --profile upcall \
+    --target "$target" -- \
     -C target-feature=+crt-static -C relocation-model=static \
     -C link-arg=-Wl,-z,noseparate-code,-z,norelro
 built=$(cargo metadata --format-version 1 --no-deps --locked |
-    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/$target/upcall/$package
+    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/$target/upcall/$program
 mkdir -p "$out"
 # By rename, so that a program that is running or bound elsewhere stays what it is.
-cp "$built" "$out/.$package.new"
-chmod 0755 "$out/.$package.new"
-mv "$out/.$package.new" "$out/$package"
+cp "$built" "$out/.$program.new"
+chmod 0755 "$out/.$program.new"
+mv "$out/.$program.new" "$out/$program"

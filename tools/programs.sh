@@ -21,6 +21,7 @@ for program in "${programs[@]}"; do
     cp "${CARGO_TARGET_DIR:-target}/$host/release/$program" "$out/.$program.new"
     mv "$out/.$program.new" "$out/$program"
 done
-for package in keyns-upcall keyns-request-key; do
-    tools/light.sh "$package" "$out"
+for program in keyns-upcall keyns-request-key; do
+    tools/light.sh "$program" "$program" "$out"
 done
+tools/light.sh keyctl-ns keyctl "$out" --no-default-features

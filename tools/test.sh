@@ -29,6 +29,9 @@ step "programs and tests"
 tools/programs.sh "$KEYNS_BIN_DIR"
 cargo test --workspace --locked --no-run
 
+step "what tests compare with"
+"$target/debug/stock-keyutils"
+
 step "tests, with /sbin/request-key taken over"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

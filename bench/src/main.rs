@@ -8,6 +8,7 @@ mod crowd;
 mod denizen;
 mod host;
 mod idle;
+mod keyctl;
 mod machine;
 mod parts;
 mod ping;

@@ -10,7 +10,8 @@ use keyns_tests::{bin_dir, leftovers};
 use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
-    Failure, agent, crowd, denizen, host, idle, machine, ping, request_key, round_trip, upcall,
+    Failure, agent, crowd, denizen, host, idle, keyctl, machine, ping, request_key, round_trip,
+    upcall,
 };
 
 /// Measure what keyns costs
@@ -45,15 +46,18 @@ enum Part {
     Idle,
     /// A thousand containers
     Crowd,
+    /// The program keyctl, against the original
+    Keyctl,
 }
 
-const ALL: [Part; 6] = [
+const ALL: [Part; 7] = [
     Part::Upcall,
     Part::Host,
     Part::RequestKey,
     Part::RoundTrip,
     Part::Idle,
     Part::Crowd,
+    Part::Keyctl,
 ];
 
 /// Processes that the measurement starts.
@@ -115,6 +119,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
             Part::RoundTrip => round_trip::measure(plan)?,
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,
+            Part::Keyctl => keyctl::measure(plan)?,
         };
         table.rows.extend(rows);
     }

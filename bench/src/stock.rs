@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use keyns::mountinfo;
 use keyns::takeover::{self, Root, TakeOver, TakeOverError, take_over};
 use keyns_tests::bin_dir;
+use keyns_tests::stock::{self, LIBRARY};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +27,8 @@ use crate::denizen::PREFIX;
 
 const PROGRAM: &str = "/sbin/request-key";
 const RULES: &str = "/etc/request-key.conf";
-const LIBRARY: &str = "libkeyutils.so.1";
 const RECORD: &str = "/run/keyns-bench.json";
-/// Part of the path of everything that is bound, by which it is found again.
+/// Like [`stock::DIRECTORY`] part of the path of what is bound, by which it is found again.
 const SCRATCH: &str = "keyns-bench";
 /// How long to wait for tests that use the take-over with another build.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -55,7 +55,7 @@ impl Stock {
     /// When the packages cannot be had, or the path cannot be taken over.
     pub(crate) fn place() -> Result<Self, Failure> {
         recover()?;
-        let package = unpacked()?;
+        let package = stock::unpacked()?;
         let stock = Self {
             original: package.join("sbin/request-key"),
             request_key: own_request_key(&package)?,
@@ -107,42 +107,18 @@ impl Drop for Direct {
     }
 }
 
-/// Downloads and unpacks the packages once per checkout.
-fn unpacked() -> Result<PathBuf, Failure> {
+/// The rules of the package, and one more: what the original is measured with.
+fn rules(package: &Path) -> Result<PathBuf, Failure> {
     let scratch = bin_dir().join("..").join(SCRATCH);
-    let package = scratch.join("unpacked");
-    if package.join("bin/keyctl").exists() {
-        return Ok(package.canonicalize()?);
-    }
-    fs::create_dir_all(&package)?;
-    let download = || {
-        run(Command::new("apt-get").current_dir(&scratch).args([
-            "download",
-            "-qq",
-            "-o",
-            "APT::Sandbox::User=root",
-            "keyutils",
-            "libkeyutils1",
-        ]))
-    };
-    if download().is_err() {
-        run(Command::new("apt-get").args(["update", "-qq"]))?;
-        download()?;
-    }
-    for entry in fs::read_dir(&scratch)? {
-        let file = entry?.path();
-        if file.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(&file).arg(&package))?;
-        }
-    }
-    let mut rules = OpenOptions::new()
-        .append(true)
-        .open(package.join("etc/request-key.conf"))?;
+    fs::create_dir_all(&scratch)?;
+    let file = scratch.canonicalize()?.join("request-key.conf");
+    let mut rules = fs::read(inside(package, Path::new(RULES)))?;
     writeln!(
         rules,
         "create\tuser\t{PREFIX}*\t*\t\t/bin/keyctl instantiate %k %c %S"
     )?;
-    Ok(package.canonicalize()?)
+    fs::write(&file, rules)?;
+    Ok(file)
 }
 
 fn own_request_key(package: &Path) -> Result<PathBuf, Failure> {
@@ -155,7 +131,9 @@ fn own_request_key(package: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn place_files(package: &Path) -> Result<(), Failure> {
-    let library = library(package)?;
+    let library = stock::library(package)?;
+    let library = Path::new("/").join(library.strip_prefix(package)?);
+    let rules = rules(package)?;
     let mut files = vec![PathBuf::from(PROGRAM), "/bin/keyctl".into(), library];
     files.retain(|file| !file.exists());
     let rules_absent = !Path::new(RULES).exists();
@@ -168,10 +146,14 @@ fn place_files(package: &Path) -> Result<(), Failure> {
     };
     fs::write(RECORD, serde_json::to_vec(&record)?)?;
     for file in &files {
-        copy(&inside(package, file), file)?;
+        if file == Path::new(RULES) {
+            copy(&rules, file)?;
+        } else {
+            copy(&inside(package, file), file)?;
+        }
     }
     if !rules_absent {
-        bind(&inside(package, Path::new(RULES)), Path::new(RULES))?;
+        bind(&rules, Path::new(RULES))?;
     }
     // As the packages do: a library that is not in the cache takes longer to be found.
     if files.iter().any(|file| file.ends_with(LIBRARY)) {
@@ -183,17 +165,6 @@ fn place_files(package: &Path) -> Result<(), Failure> {
 /// The place of a file in the unpacked package.
 fn inside(package: &Path, file: &Path) -> PathBuf {
     package.join(file.strip_prefix("/").unwrap_or(file))
-}
-
-/// Where the package has its library: below a directory named after the architecture.
-fn library(package: &Path) -> Result<PathBuf, Failure> {
-    for entry in fs::read_dir(package.join("lib"))? {
-        let entry = entry?;
-        if entry.path().join(LIBRARY).exists() {
-            return Ok(Path::new("/lib").join(entry.file_name()).join(LIBRARY));
-        }
-    }
-    Err("libkeyutils1 holds no library".into())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
@@ -291,7 +262,7 @@ fn unbind_all() -> Result<(), Failure> {
         mount
             .root
             .components()
-            .any(|part| part.as_os_str() == SCRATCH)
+            .any(|part| part.as_os_str() == SCRATCH || part.as_os_str() == stock::DIRECTORY)
     };
     let mounts = fs::read("/proc/self/mountinfo")?;
     for mount in mountinfo::lines(&mounts).filter(ours) {

@@ -78,6 +78,22 @@ impl Row {
         }
     }
 
+    /// A number in relation to a reference.
+    pub(crate) fn fewer(what: &str, unit: &str, count: u64, reference: u64, goal: f64) -> Self {
+        // Instructions of a program that runs for milliseconds: far below 2⁵³.
+        let ratio = count as f64 / reference as f64;
+        Self {
+            what: format!("{what}: {count} of {reference} {unit}"),
+            n: 1,
+            p5_us: None,
+            median_us: None,
+            p95_us: None,
+            result: format!("{ratio:.2}×"),
+            goal: Some(format!("≤ {goal:.2}×")),
+            met: Some(ratio <= goal),
+        }
+    }
+
     /// Something that was counted.
     pub(crate) fn count(
         what: impl Into<String>,
@@ -195,6 +211,8 @@ mod tests {
         assert!(of(1101));
         assert!(!of(900));
         assert!(Row::count("x", 1, "wake-ups", Some(0)).missed());
+        assert!(!Row::fewer("x", "n", 60, 100, 0.6).missed());
+        assert!(Row::fewer("x", "n", 61, 100, 0.6).missed());
         assert!(!Row::ratio("x", &sample(9), &sample(1), None).missed());
     }
 

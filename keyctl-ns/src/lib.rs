@@ -1,51 +1,51 @@
 //! The command line of keyns.
 //!
-//! One file per command under [`command`]: the doc comment of its arguments is its help text, and a
+//! One file per command under `command`: the doc comment of its arguments is its help text, and a
 //! function beside them does the work. What a person owns already is reached by system calls of
 //! this process, with its own possession and ids; everything about containers goes through the
 //! daemon. Nothing is decided here that the kernel or the daemon decides: commands translate, call
 //! and show.
 //!
-//! [`error`] is the only place where a failure becomes an exit code, [`ui`] the only one that
-//! prints.
+//! `error` is the only place where a failure becomes an exit code, `ui` the only one that prints.
+//!
+//! Called by the name `keyctl`, the program is another one: see [`keyctl`]. All but that module is
+//! behind the feature `commands`, so that it can be built by itself.
 
+#[cfg(feature = "commands")]
 pub mod args;
+#[cfg(feature = "commands")]
 pub mod aside;
+#[cfg(feature = "commands")]
 pub mod cli;
+#[cfg(feature = "commands")]
 pub mod command;
+#[cfg(feature = "commands")]
 pub mod context;
+#[cfg(feature = "commands")]
 pub mod daemon;
+#[cfg(feature = "commands")]
 pub mod error;
+#[cfg(feature = "commands")]
 pub mod key;
+pub mod keyctl;
+#[cfg(feature = "commands")]
 pub mod payload;
+#[cfg(feature = "commands")]
 pub mod proc_file;
+#[cfg(feature = "commands")]
+mod run;
+#[cfg(feature = "commands")]
 pub mod style;
+#[cfg(feature = "commands")]
 pub mod table;
+#[cfg(feature = "commands")]
 pub mod terminal;
+#[cfg(feature = "commands")]
 pub mod ui;
+#[cfg(feature = "commands")]
 pub mod usage;
+#[cfg(feature = "commands")]
 pub mod view;
 
-use std::ffi::OsString;
-
-use clap::Parser as _;
-
-use crate::cli::Cli;
-use crate::context::Context;
-
-/// Runs the command line `arguments` (the program's name first) and returns the exit code.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
-        Err(error) => return usage::report(&error, &arguments),
-    };
-    let context = Context::new(cli.global);
-    match command::run(&context, cli.command) {
-        Ok(code) => code,
-        Err(error) => {
-            context.ui.error(&error);
-            error.kind.exit_code()
-        }
-    }
-}
+#[cfg(feature = "commands")]
+pub use run::{run, start};

@@ -1,7 +1,5 @@
 //! `keyctl-ns`: keys, grants and upcalls of containers from the command line.
 
-use std::process::ExitCode;
+#![no_main]
 
-fn main() -> ExitCode {
-    ExitCode::from(keyctl_ns::run(std::env::args_os()))
-}
+keyns_sys::helper_entry!(keyctl_ns::start);

@@ -9,7 +9,8 @@ use keyns::errno_text::text_of;
 use keyns::request_key_conf::{
     self as rules, Argument, BadMacro, Choice, Command, Event, MAX_ARGUMENTS, Macro, Places,
 };
-use keyns_sys::handler::{self, Ending};
+use keyns_sys::handler;
+use keyns_sys::process::Ending;
 use keyns_sys::{KeySerial, key};
 
 use crate::Failure;

@@ -1,4 +1,5 @@
-//! The file system ids of the calling *thread*, by which the kernel judges ownership of keys.
+//! The file system ids of the calling *thread*, by which the kernel judges ownership of keys, and
+//! the ids that programs show in their place.
 //!
 //! The C library's `setuid` family changes every thread of the process; these are the raw calls,
 //! which change the caller alone. They never report failure, so the result is read back.
@@ -6,6 +7,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
+
+use crate::call::check;
 
 /// Sets the file system uid of the calling thread (`setfsuid(2)`); only the thread is affected.
 ///
@@ -34,6 +37,40 @@ pub fn fsuid() -> u32 {
 #[must_use]
 pub fn fsgid() -> u32 {
     exchange(libc::SYS_setfsgid, u32::MAX)
+}
+
+/// The effective uid of the process.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    // Safety: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The effective gid of the process.
+#[must_use]
+pub fn effective_gid() -> u32 {
+    // Safety: takes nothing and cannot fail.
+    unsafe { libc::getegid() }
+}
+
+/// The supplementary groups of the process (getgroups(2)), at most 65536.
+///
+/// # Errors
+/// `EINVAL` when the groups grew between two calls.
+pub fn groups() -> io::Result<Vec<u32>> {
+    let call = |size, list| {
+        // Safety: the list is null with size 0, or has `size` entries.
+        check(unsafe { libc::getgroups(size, list) }.into())
+    };
+    let count = call(0, std::ptr::null_mut())?;
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // At most NGROUPS_MAX.
+    let mut groups = vec![0; count as usize];
+    let count = call(count as libc::c_int, groups.as_mut_ptr())?;
+    groups.truncate(count as usize);
+    Ok(groups)
 }
 
 fn set(call: libc::c_long, id: u32) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use crate::call::check;
+use crate::process::{self, Ending};
 
 unsafe extern "C" {
     /// The environment of this process (`environ(7)`).
@@ -40,15 +40,6 @@ pub fn execute(program: &CStr, arguments: &[CString]) -> io::Error {
 fn pointers(arguments: &[CString]) -> Vec<*const libc::c_char> {
     let words = arguments.iter().map(|word| word.as_ptr());
     words.chain([ptr::null()]).collect()
-}
-
-/// How a program has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With this status, 0 to 255.
-    Exited(i32),
-    /// By this signal.
-    Killed(i32),
 }
 
 /// A program that was started and not waited for yet.
@@ -89,23 +80,7 @@ impl Child {
     /// # Errors
     /// None is expected (`waitpid(2)`).
     pub fn wait(self) -> io::Result<Ending> {
-        let mut status = 0;
-        loop {
-            // Safety: the status is exclusively borrowed.
-            let waited = unsafe { libc::waitpid(self.0, &raw mut status, 0) };
-            match check(waited.into()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => {
-                    other?;
-                    break;
-                }
-            }
-        }
-        Ok(if libc::WIFEXITED(status) {
-            Ending::Exited(libc::WEXITSTATUS(status))
-        } else {
-            Ending::Killed(libc::WTERMSIG(status))
-        })
+        process::wait(self.0).map(|(_, ending)| ending)
     }
 }
 

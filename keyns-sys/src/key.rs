@@ -29,6 +29,7 @@
 //! | 29 RESTRICT_KEYRING | [`restrict_keyring`] |
 //! | 30 MOVE | [`move_key`] |
 //! | 31 CAPABILITIES | [`capabilities`] |
+//! | 32 WATCH_KEY | [`watch_queue`](crate::watch_queue) |
 
 #![allow(unsafe_code)]
 
@@ -48,6 +49,9 @@ pub const MAX_PAYLOAD: usize = 1024 * 1024 - 1;
 pub const MAX_DESCRIPTION: usize = 4095;
 /// The longest type name, without its NUL.
 pub const MAX_TYPE: usize = 31;
+/// A buffer of this size takes whatever `KEYCTL_DESCRIBE` returns: type, description, two ids, the
+/// mask, four semicolons and NUL.
+pub const DESCRIPTION_BUFFER: usize = MAX_TYPE + MAX_DESCRIPTION + 2 * 11 + 8 + 4 + 1;
 
 /// `KEYCTL_MOVE` flag: fail with `EEXIST` rather than replace a key of the same description.
 pub const MOVE_EXCL: u32 = 1;
@@ -224,6 +228,18 @@ pub fn describe(key: KeySerial) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// Same into a buffer, with its final NUL and without any allocation.
+///
+/// Returns the size of the whole text; nothing has been written if that exceeds the buffer, which
+/// [`DESCRIPTION_BUFFER`] bytes never let happen.
+///
+/// # Errors
+/// As [`describe`].
+pub fn describe_into(key: KeySerial, buffer: &mut [u8]) -> io::Result<usize> {
+    let target = buffer.as_mut_ptr() as usize;
+    keyctl(Op::Describe, arg(key), target, buffer.len(), 0).map(|size| size as usize)
+}
+
 /// Unlinks everything from a keyring (`KEYCTL_CLEAR`); needs WRITE.
 pub fn clear(keyring: KeySerial) -> io::Result<()> {
     keyctl(Op::Clear, arg(keyring), 0, 0, 0).map(drop)
@@ -279,6 +295,18 @@ pub fn read_secret(key: KeySerial) -> io::Result<SecretBytes> {
 /// Reads a payload that is no secret, such as the serials in a keyring; see [`read_secret`].
 pub fn read(key: KeySerial) -> io::Result<Vec<u8>> {
     growing(512, |p, n| keyctl(Op::Read, arg(key), p, n, 0))
+}
+
+/// Same into a buffer, without any allocation.
+///
+/// Returns the size of the whole payload; if that exceeds the buffer, what the buffer holds is
+/// undefined.
+///
+/// # Errors
+/// As [`read_secret`].
+pub fn read_into(key: KeySerial, buffer: &mut [u8]) -> io::Result<usize> {
+    let target = buffer.as_mut_ptr() as usize;
+    keyctl(Op::Read, arg(key), target, buffer.len(), 0).map(|size| size as usize)
 }
 
 /// The serials a keyring links to, in the kernel's order.

@@ -139,6 +139,14 @@ pub fn dh_compute_kdf(keys: DhKeys, kdf: Kdf<'_>, length: usize) -> io::Result<S
     Ok(result.truncated(length))
 }
 
+/// Derives as many bytes as `result` holds, with all limits left to the kernel.
+///
+/// # Errors
+/// As [`dh_compute_kdf`].
+pub fn dh_derive(keys: DhKeys, kdf: Kdf<'_>, result: &mut SecretBytes) -> io::Result<usize> {
+    dh(keys, Some(kdf), result)
+}
+
 fn dh(keys: DhKeys, kdf: Option<Kdf<'_>>, result: &mut SecretBytes) -> io::Result<usize> {
     let params = RawDh {
         private: keys.private.raw(),
@@ -152,8 +160,8 @@ fn dh(keys: DhKeys, kdf: Option<Kdf<'_>>, result: &mut SecretBytes) -> io::Resul
         } else {
             kdf.other_info.as_ptr()
         },
-        // At most 64, see the only caller that passes one.
-        other_info_len: kdf.other_info.len() as u32,
+        // Beyond 64 the kernel refuses, and no caller comes near 4 GiB.
+        other_info_len: u32::try_from(kdf.other_info.len()).unwrap_or(u32::MAX),
         spare: [0; 8],
     });
     let buffer = result.as_mut_slice();
@@ -284,6 +292,36 @@ pub fn pkey_verify(key: KeySerial, info: &CStr, digest: &[u8], signature: &[u8])
         )
     })
     .map(drop)
+}
+
+/// An operation that turns one piece of data into another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PkeyOperation {
+    /// `KEYCTL_PKEY_ENCRYPT`.
+    Encrypt,
+    /// `KEYCTL_PKEY_DECRYPT`.
+    Decrypt,
+    /// `KEYCTL_PKEY_SIGN`.
+    Sign,
+}
+
+/// Does one operation into a buffer, whose size [`pkey_query`] tells; returns what was written.
+///
+/// # Errors
+/// As [`pkey_encrypt`], [`pkey_decrypt`] and [`pkey_sign`].
+pub fn pkey_transform(
+    operation: PkeyOperation,
+    key: KeySerial,
+    info: &CStr,
+    input: &[u8],
+    output: &mut SecretBytes,
+) -> io::Result<usize> {
+    let operation = match operation {
+        PkeyOperation::Encrypt => PKEY_ENCRYPT,
+        PkeyOperation::Decrypt => PKEY_DECRYPT,
+        PkeyOperation::Sign => PKEY_SIGN,
+    };
+    pkey(operation, key, info, input, output.as_mut_slice())
 }
 
 fn pkey(

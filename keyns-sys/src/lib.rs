@@ -7,6 +7,7 @@
 pub mod arena;
 mod call;
 pub mod cred;
+pub mod execute;
 pub mod handler;
 pub mod helper_process;
 pub mod kernel_probe;
@@ -19,8 +20,10 @@ pub mod requester;
 pub mod routing_entry;
 pub mod secret;
 pub mod serial;
+pub mod standard_stream;
 pub mod upcall_socket;
 pub mod upcall_wire;
 pub mod waiting_place;
+pub mod watch_queue;
 
 pub use serial::KeySerial;

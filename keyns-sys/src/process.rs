@@ -226,6 +226,57 @@ pub fn reset_signals(_: &SingleThreaded) {
     }
 }
 
+/// How a child process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// Waits for the end of any child (wait(2)) and returns its id.
+///
+/// # Errors
+/// `ECHILD` when there is none.
+pub fn wait_child() -> io::Result<(u32, Ending)> {
+    wait(-1)
+}
+
+/// Waits for the end of one child, or of any if `child` is −1 (waitpid(2)).
+pub(crate) fn wait(child: libc::pid_t) -> io::Result<(u32, Ending)> {
+    loop {
+        let mut status = 0;
+        // Safety: the status is exclusively borrowed.
+        match check(unsafe { libc::waitpid(child, &raw mut status, 0) }.into()) {
+            Ok(pid) if libc::WIFEXITED(status) => {
+                return Ok((pid as u32, Ending::Exited(libc::WEXITSTATUS(status))));
+            }
+            Ok(pid) => return Ok((pid as u32, Ending::Killed(libc::WTERMSIG(status)))),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends `SIGTERM` to a process (`pidfd_send_signal(2)`).
+///
+/// # Errors
+/// `ESRCH` when it has ended and was waited for, `EPERM`.
+pub fn terminate(process: BorrowedFd<'_>) -> io::Result<()> {
+    // Safety: plain numbers and a null pointer, which stands for the usual signal information.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGTERM,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;

@@ -3,7 +3,7 @@
 pub mod instance;
 pub mod lab;
 pub mod leftovers;
-pub mod stock_keyutils;
+pub mod stock;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

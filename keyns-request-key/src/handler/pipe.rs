@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use keyns::errno_text::text_of;
-use keyns_sys::handler::{self, Ending};
+use keyns_sys::handler;
 use keyns_sys::helper_process::forbid_dumps;
+use keyns_sys::process::Ending;
 use keyns_sys::secret::SecretBytes;
 use keyns_sys::{KeySerial, key};
 use rustix::event::{PollFd, PollFlags, poll};

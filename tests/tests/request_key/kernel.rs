@@ -14,7 +14,7 @@ use keyns::takeover::{Root, TakeOver, TakeOverError, status, take_over};
 use keyns_sys::{KeySerial, key};
 use keyns_tests::{bin_dir, unique};
 
-use crate::{Program, Scratch, stock};
+use crate::{Program, Scratch, libraries, packages};
 
 const ENOKEY: i32 = 126;
 const EKEYREJECTED: i32 = 129;
@@ -35,7 +35,7 @@ impl Serving {
     fn start(program: Program, scratch: &Scratch) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let over = take();
-        let library = stock().library_path().unwrap();
+        let library = libraries();
         let (program, library) = (program.path(), library.display().to_string());
         // One that does not end must not hold a requester, which nobody can kill, for ever.
         let script = scratch.script(
@@ -116,10 +116,7 @@ fn ask(description: &str, callout: &str) -> Result<Vec<u8>, i32> {
 
 /// A `keyctl` that finds its library.
 fn keyctl(scratch: &Scratch) -> String {
-    let (program, library) = (
-        stock().program("bin/keyctl"),
-        stock().library_path().unwrap(),
-    );
+    let (program, library) = (packages().join("bin/keyctl"), libraries());
     let (program, library) = (program.display(), library.display());
     scratch.script(
         "keyctl",

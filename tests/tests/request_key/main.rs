@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 
 use deviations::comparable;
 use keyns_tests::bin_dir;
-use keyns_tests::stock_keyutils::{StockKeyutils, unpacked};
+use keyns_tests::stock;
 
 /// Which of the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,15 @@ enum Program {
     Stock,
 }
 
-fn stock() -> &'static StockKeyutils {
-    static STOCK: OnceLock<StockKeyutils> = OnceLock::new();
-    STOCK.get_or_init(|| unpacked().unwrap())
+/// Where the packages of the C program are.
+fn packages() -> &'static Path {
+    static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
+    PACKAGES.get_or_init(|| stock::unpacked().unwrap())
+}
+
+/// What `LD_LIBRARY_PATH` must be for its programs.
+fn libraries() -> PathBuf {
+    stock::library(packages()).unwrap().parent().unwrap().into()
 }
 
 impl Program {
@@ -43,7 +49,7 @@ impl Program {
     fn path(self) -> PathBuf {
         match self {
             Self::Ours => bin_dir().join("keyns-request-key"),
-            Self::Stock => stock().program("sbin/request-key"),
+            Self::Stock => packages().join("sbin/request-key"),
         }
     }
 
@@ -53,7 +59,7 @@ impl Program {
         command.arg0("request-key").env_clear();
         command.envs([("HOME", "/"), ("PATH", "/sbin:/bin:/usr/sbin:/usr/bin")]);
         if self == Self::Stock {
-            command.env("LD_LIBRARY_PATH", stock().library_path().unwrap());
+            command.envs([stock::environment(packages()).unwrap()]);
         }
         command
     }

@@ -373,7 +373,7 @@ fn a_directory_or_file_without_permission_fails_the_request() {
     let run = |program: Program| {
         let copy = programs.path().join(format!("{program:?}"));
         fs::copy(program.path(), &copy).unwrap();
-        let library = crate::stock().library_path().unwrap();
+        let library = crate::libraries();
         let library_copy = programs.path().join("libkeyutils.so.1");
         fs::copy(library.join("libkeyutils.so.1"), library_copy).unwrap();
         let mut command = Command::new("setpriv");

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use keyns_tests::unique;
 
-use crate::{Program, REQUEST, Scratch, stock};
+use crate::{Program, REQUEST, Scratch, libraries};
 
 #[test]
 fn command_lines_are_read_and_refused_alike() {
@@ -156,7 +156,7 @@ except BlockingIOError:
         .args(["python3", "-c", listen])
         .arg(program.path())
         .args(words);
-    command.env("LD_LIBRARY_PATH", stock().library_path().unwrap());
+    command.env("LD_LIBRARY_PATH", libraries());
     let output = command.current_dir(scratch.path()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
