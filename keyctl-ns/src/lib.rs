@@ -6,12 +6,15 @@
 //! daemon. Nothing is decided here that the kernel or the daemon decides: commands translate, call
 //! and show.
 //!
+//! While a command line is being typed, [`completion`] says what may follow.
+//!
 //! [`error`] is the only place where a failure becomes an exit code, [`ui`] the only one that
 //! prints.
 
 pub mod args;
 pub mod cli;
 pub mod command;
+pub mod completion;
 pub mod context;
 pub mod daemon;
 pub mod error;
@@ -35,6 +38,9 @@ use crate::context::Context;
 /// Runs the command line `arguments` (the program's name first) and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = completion::answer(&arguments) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &arguments),
