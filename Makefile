@@ -10,9 +10,16 @@ DESTDIR ?=
 bindir     := $(DESTDIR)$(PREFIX)/bin
 sbindir    := $(DESTDIR)$(PREFIX)/sbin
 libexecdir := $(DESTDIR)$(PREFIX)/libexec/keyns
+mandir     := $(DESTDIR)$(PREFIX)/share/man
+bashdir    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir     := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir    := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 # keyctl is among the helpers, since the name in bin belongs to the distribution.
 HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
 PROGRAMS   := keyctl-ns keynsd $(HELPERS)
+# Named after their programs and sections; bash looks for a file with the name of the command alone.
+PAGES      := $(notdir $(wildcard man/*.[1-8]))
+COMPLETED  := keyctl-ns keynsd
 
 .PHONY: programs
 programs: ## build all programs into target/keyns-bin
@@ -38,11 +45,17 @@ lab: programs ## boot another Linux with this machine's files: CMD='a command', 
 	@if [ -n "$$CMD" ]; then tools/lab.sh bash -c "$$CMD"; else tools/lab.sh; fi
 
 .PHONY: install
-install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install what was built: DESTDIR=, PREFIX=/usr/local
+install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual pages, completions: DESTDIR=, PREFIX=/usr/local
 	install -d "$(bindir)" "$(sbindir)" "$(libexecdir)"
 	install -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(bindir)"
 	install -m 0755 "$(KEYNS_BIN_DIR)/keynsd" "$(sbindir)"
 	install -m 0755 $(foreach helper,$(HELPERS),"$(KEYNS_BIN_DIR)/$(helper)") "$(libexecdir)"
+	for page in $(PAGES); do install -D -m 0644 "man/$$page" "$(mandir)/man$${page##*.}/$$page"; done
+	for name in $(COMPLETED); do \
+		install -D -m 0644 "completions/$$name.bash" "$(bashdir)/$$name"; \
+		install -D -m 0644 "completions/_$$name" "$(zshdir)/_$$name"; \
+		install -D -m 0644 "completions/$$name.fish" "$(fishdir)/$$name.fish"; \
+	done
 
 # Without prerequisites, so that installing as root needs no toolchain once the programs are there.
 $(KEYNS_BIN_DIR)/%:
@@ -54,9 +67,27 @@ uninstall: ## remove what install has installed
 		echo "error: keyns-upcall is behind /sbin/request-key; run first: keynsd upcall uninstall" >&2; \
 		exit 1; \
 	fi
+	@tools/alternatives.sh may-uninstall "$(DESTDIR)" "$(PREFIX)"
 	rm -f "$(bindir)/keyctl-ns" "$(sbindir)/keynsd"
 	rm -f $(foreach helper,$(HELPERS),"$(libexecdir)/$(helper)")
 	if [ -d "$(libexecdir)" ]; then rmdir "$(libexecdir)"; fi
+	for page in $(PAGES); do rm -f "$(mandir)/man$${page##*.}/$$page"; done
+	for name in $(COMPLETED); do \
+		rm -f "$(bashdir)/$$name" "$(zshdir)/_$$name" "$(fishdir)/$$name.fish"; \
+	done
+
+.PHONY: install-alternatives
+install-alternatives: ## have the installed keyctl called as keyctl, by a diversion (as root)
+	tools/alternatives.sh install "$(DESTDIR)" "$(PREFIX)"
+
+.PHONY: uninstall-alternatives
+uninstall-alternatives: ## give the name keyctl back (as root)
+	tools/alternatives.sh remove "$(DESTDIR)" "$(PREFIX)"
+
+.PHONY: documents
+documents: ## write manual pages and completions anew from the command lines
+	cargo xtask man
+	cargo xtask completions
 
 .PHONY: clean
 clean: ## remove what was built
@@ -64,4 +95,4 @@ clean: ## remove what was built
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 30

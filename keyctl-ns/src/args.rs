@@ -233,22 +233,24 @@ pub fn variable() -> impl TypedValueParser<Value = ByteText> {
     })
 }
 
+/// Signals by the names they may be given.
+pub const SIGNALS: [(&str, i32); 12] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ABRT", 6),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("USR2", 12),
+    ("TERM", 15),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("WINCH", 28),
+];
+
 /// A signal by name (with or without SIG) or number.
 pub fn signal(text: &str) -> Result<i32, String> {
-    const SIGNALS: [(&str, i32); 12] = [
-        ("HUP", 1),
-        ("INT", 2),
-        ("QUIT", 3),
-        ("ABRT", 6),
-        ("KILL", 9),
-        ("USR1", 10),
-        ("USR2", 12),
-        ("TERM", 15),
-        ("CONT", 18),
-        ("STOP", 19),
-        ("TSTP", 20),
-        ("WINCH", 28),
-    ];
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some((_, number)) = SIGNALS.iter().find(|(known, _)| *known == name) {

@@ -6,6 +6,8 @@
 //! daemon. Nothing is decided here that the kernel or the daemon decides: commands translate, call
 //! and show.
 //!
+//! While a command line is being typed, `completion` says what may follow.
+//!
 //! `error` is the only place where a failure becomes an exit code, `ui` the only one that prints.
 //!
 //! Called by the name `keyctl`, the program is another one: see [`keyctl`]. All but that module is
@@ -19,6 +21,8 @@ pub mod aside;
 pub mod cli;
 #[cfg(feature = "commands")]
 pub mod command;
+#[cfg(feature = "commands")]
+pub mod completion;
 #[cfg(feature = "commands")]
 pub mod context;
 #[cfg(feature = "commands")]

@@ -9,6 +9,7 @@ use keyns_sys::helper_process::{self, Arguments};
 
 use crate::cli::Cli;
 use crate::command;
+use crate::completion;
 use crate::context::Context;
 use crate::keyctl;
 use crate::usage;
@@ -31,6 +32,9 @@ pub fn start(arguments: Arguments) -> i32 {
 /// Runs the command line `arguments` (the program's name first) and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = completion::answer(&arguments) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &arguments),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use keyns::engine::mainline::keyring::SERVICE_UID;
 use keyns::engine::mainline::paths::Paths;
 use tracing_subscriber::EnvFilter;
@@ -52,6 +52,12 @@ enum Command {
 
 fn instance(name: &str) -> Result<Paths, String> {
     Paths::new(name)
+}
+
+/// The command line, for manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// `main` of `keynsd`.

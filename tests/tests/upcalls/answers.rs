@@ -56,6 +56,36 @@ fn a_request_is_answered_by_hand_with_its_true_requester_shown() {
 }
 
 #[test]
+fn a_waiting_request_is_offered_while_its_answer_is_typed() {
+    let world = World::start();
+    let mut web = world.container("web");
+    world.intercept("web", "user", queue("desk"));
+    // A description that would act on a terminal, and look like a value to be inserted.
+    web.tell("value user x\u{1b}[2J;$(id) callout");
+    let request = world.pending();
+    let offered = || {
+        let output = std::process::Command::new(keyns_tests::bin_dir().join("keyctl-ns"))
+            .args(["__complete", "4", "keyctl-ns", "--socket"])
+            .arg(world.socket())
+            .args(["answer", ""])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut text = offered();
+    // The daemon has 40 ms to answer, which a loaded machine may not give it.
+    while text.is_empty() && Instant::now() < deadline {
+        text = offered();
+    }
+    let (value, remark) = text.trim_end().split_once('\t').unwrap();
+    assert_eq!(value, request.id.to_string());
+    assert_eq!(remark, "web  user: x\\x1b[2J;$(id)");
+    world.answer(request.id, "secret").unwrap();
+    assert_eq!(web.hear(), Ok("secret".into()));
+}
+
+#[test]
 fn the_chosen_error_arrives() {
     let world = World::start();
     let mut web = world.container("web");

@@ -1,0 +1,50 @@
+//! `cargo xtask`: makes the files that are generated from the command lines, or checks them.
+
+use std::process::ExitCode;
+
+use xtask::{check, generated, root};
+
+const USAGE: &str = "\
+usage: cargo xtask man           write the manual pages, man/*.[1-8]
+       cargo xtask completions   write the completions of keynsd, completions/*keynsd*
+       cargo xtask check         say what is missing in texts, and which files are not up to date";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let directory = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["man"] => "man",
+        ["completions"] => "completions",
+        ["check"] => return report(&check::all()),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match write(directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: cannot write {directory}/\n  cause: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(directory: &str) -> std::io::Result<()> {
+    for file in generated::files()? {
+        let path = root().join(&file.path);
+        if file.path.starts_with(directory)
+            && std::fs::read(&path).ok() != Some(file.content.clone())
+        {
+            std::fs::write(&path, &file.content)?;
+            println!("{}", file.path.display());
+        }
+    }
+    Ok(())
+}
+
+fn report(faults: &[String]) -> ExitCode {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+    ExitCode::from(u8::from(!faults.is_empty()))
+}
