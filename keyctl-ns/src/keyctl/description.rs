@@ -56,16 +56,19 @@ fn signed(text: &[u8]) -> Option<(i32, &[u8])> {
         _ => (false, text),
     };
     let mut value: i64 = 0;
-    let mut digits = 0u32;
+    let mut is_empty = true;
     loop {
         let (byte, tail) = rest.split_first()?;
         rest = tail;
         match byte {
-            b'0'..=b'9' if digits < 10 => {
-                value = value * 10 + i64::from(byte - b'0');
-                digits += 1;
+            b'0'..=b'9' => {
+                // What is too large stays too large.
+                value = value
+                    .saturating_mul(10)
+                    .saturating_add((byte - b'0').into());
+                is_empty = false;
             }
-            b';' if digits > 0 => break,
+            b';' if !is_empty => break,
             _ => return None,
         }
     }
@@ -169,6 +172,12 @@ mod tests {
     }
 
     #[test]
+    fn leading_zeros_are_no_digits_too_many() {
+        let d = Described::parse(b"user;-00000000000002;000000000007;1;").unwrap();
+        assert_eq!((d.uid, d.gid), (-2, 7));
+    }
+
+    #[test]
     fn other_texts_are_refused() {
         for text in [
             &b""[..],
@@ -180,6 +189,8 @@ mod tests {
             b"user;-;0;0;",
             b"user;4294967295;0;0;",
             b"user;99999999999;0;0;",
+            b"user;99999999999999999999999999;0;0;",
+            b"user;-99999999999999999999999999;0;0;",
             b"user;0;0;;",
             b"user;0;0;0",
             b"user;0;0;0x1;",

@@ -57,6 +57,23 @@ impl Deviations {
         Ok(())
     }
 
+    /// Compares what became of a key with whether it should have been made, and removes it.
+    fn judge(&mut self, size: usize, fits: bool, made: io::Result<KeySerial>) -> Result<(), Stop> {
+        match made {
+            Ok(serial) => {
+                if !fits {
+                    self.add(size, "desc unexpectedly succeeded", None)?;
+                }
+                unlink(serial)
+            }
+            Err(error) if fits => self.add(size, "desc failed", Some(&error)),
+            Err(error) if errno(&error) != EINVAL => {
+                self.add(size, "desc wrong error", Some(&error))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
     fn status(&self) -> i32 {
         i32::from(self.0 > 0)
     }
@@ -104,19 +121,8 @@ fn limits(call: &mut Call<'_>) -> Result<i32, Stop> {
         }
         progress(call, b"_");
         let fits = (1..4096).contains(&size);
-        match key::add_key(c"user", &name, b"a", KeySerial::THREAD) {
-            Ok(serial) => {
-                if !fits {
-                    deviations.add(size, "desc unexpectedly succeeded", None)?;
-                }
-                unlink(serial)?;
-            }
-            Err(error) if fits => deviations.add(size, "desc failed", Some(&error))?,
-            Err(error) if errno(&error) != EINVAL => {
-                deviations.add(size, "desc wrong error", Some(&error))?;
-            }
-            Err(_) => {}
-        }
+        let result = key::add_key(c"user", &name, b"a", KeySerial::THREAD);
+        deviations.judge(size, fits, result)?;
     }
     progress(call, b"\n");
     Ok(deviations.status())
@@ -146,19 +152,9 @@ fn payload_limits(call: &mut Call<'_>) -> Result<i32, Stop> {
         let payload = payload.get(..size).unwrap_or_default();
         let fits = (1..=32767).contains(&size);
         match key::add_key(c"user", c"wibble", payload, KeySerial::THREAD) {
-            Ok(serial) => {
-                if !fits {
-                    deviations.add(size, "desc unexpectedly succeeded", None)?;
-                }
-                unlink(serial)?;
-            }
             // Keys that were unlinked count until they are collected.
             Err(error) if errno(&error) == EDQUOT => {}
-            Err(error) if fits => deviations.add(size, "desc failed", Some(&error))?,
-            Err(error) if errno(&error) != EINVAL => {
-                deviations.add(size, "desc wrong error", Some(&error))?;
-            }
-            Err(_) => {}
+            result => deviations.judge(size, fits, result)?,
         }
     }
     progress(call, b"\n");
