@@ -7,6 +7,7 @@ use clap::Parser as _;
 use keyns_sys::execute;
 use keyns_sys::helper_process::{self, Arguments};
 
+use crate::abbreviation;
 use crate::cli::Cli;
 use crate::command;
 use crate::context::Context;
@@ -30,7 +31,8 @@ pub fn start(arguments: Arguments) -> i32 {
 
 /// Runs the command line `arguments` (the program's name first) and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    abbreviation::expand(&mut arguments);
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &arguments),

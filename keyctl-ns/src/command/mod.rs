@@ -4,18 +4,30 @@ pub mod acl;
 pub mod add;
 pub mod agent;
 pub mod answer;
+pub mod chown;
+pub mod clear;
 pub mod container;
 pub mod demo;
 pub mod describe;
 pub mod features;
 pub mod grant;
+pub mod id;
 pub mod intercept;
 pub mod invalidate;
+pub mod link;
 pub mod list;
 pub mod move_key;
+pub mod newring;
+pub mod print;
 pub mod query;
 pub mod read;
 pub mod request;
+pub mod revoke;
+pub mod search;
+pub mod session;
+pub mod setperm;
+pub mod show;
+pub mod timeout;
 pub mod tree;
 pub mod ungrant;
 pub mod unintercept;
@@ -33,14 +45,34 @@ use crate::error::CommandError;
 #[allow(missing_docs, reason = "the arguments of each command document it")]
 pub enum Command {
     Add(add::AddArgs),
+    Padd(add::PaddArgs),
+    Newring(newring::NewringArgs),
     Update(update::UpdateArgs),
     Read(read::ReadArgs),
+    Print(print::PrintArgs),
+    Pipe(print::PipeArgs),
     Request(request::RequestArgs),
+    Request2(request::Request2Args),
+    Prequest2(request::Prequest2Args),
+    Search(search::SearchArgs),
+    Id(id::IdArgs),
     Describe(describe::DescribeArgs),
+    Timeout(timeout::TimeoutArgs),
+    Setperm(setperm::SetpermArgs),
+    Chown(chown::ChownArgs),
+    Chgrp(chown::ChgrpArgs),
+    Revoke(revoke::RevokeArgs),
     Invalidate(invalidate::InvalidateArgs),
+    Link(link::LinkArgs),
+    Unlink(link::UnlinkArgs),
     Move(move_key::MoveArgs),
+    Clear(clear::ClearArgs),
     List(list::ListArgs),
+    Show(show::ShowArgs),
     Tree(tree::TreeArgs),
+    Session(session::SessionArgs),
+    #[command(name = "new_session", alias = "new-session")]
+    NewSession(session::NewSessionArgs),
     Grant(grant::GrantArgs),
     Ungrant(ungrant::UngrantArgs),
     Acl(acl::AclArgs),
@@ -64,14 +96,33 @@ pub fn run(context: &Context, command: Command) -> Result<u8, CommandError> {
     let done = match command {
         Command::Container(args) => return container::run(context, args),
         Command::Add(args) => add::run(context, &args),
+        Command::Padd(args) => add::padd(context, args),
+        Command::Newring(args) => newring::run(context, args),
         Command::Update(args) => update::run(context, &args),
         Command::Read(args) => read::run(context, &args),
+        Command::Print(args) => print::run(context, &args),
+        Command::Pipe(args) => print::pipe(context, &args),
         Command::Request(args) => request::run(context, &args),
+        Command::Request2(args) => request::request2(context, &args),
+        Command::Prequest2(args) => request::prequest2(context, &args),
+        Command::Search(args) => search::run(context, &args),
+        Command::Id(args) => id::run(context, &args),
         Command::Describe(args) => describe::run(context, &args),
+        Command::Timeout(args) => timeout::run(context, &args),
+        Command::Setperm(args) => setperm::run(context, &args),
+        Command::Chown(args) => chown::run(context, &args),
+        Command::Chgrp(args) => chown::chgrp(context, &args),
+        Command::Revoke(args) => revoke::run(context, &args),
         Command::Invalidate(args) => invalidate::run(context, &args),
+        Command::Link(args) => link::run(context, &args),
+        Command::Unlink(args) => link::unlink(context, &args),
         Command::Move(args) => move_key::run(context, &args),
+        Command::Clear(args) => clear::run(context, &args),
         Command::List(args) => list::run(context, &args),
+        Command::Show(args) => show::run(context, &args),
         Command::Tree(args) => tree::run(context, &args),
+        Command::Session(args) => session::run(context, &args),
+        Command::NewSession(args) => session::new_session(context, &args),
         Command::Grant(args) => grant::run(context, &args),
         Command::Ungrant(args) => ungrant::run(context, &args),
         Command::Acl(args) => acl::run(context, &args),
