@@ -104,7 +104,15 @@ fn describe(error: &clap::Error, arguments: &[OsString]) -> CommandError {
         ContextKind::SuggestedValue,
     ]
     .into_iter()
-    .find_map(text);
+    .find_map(|kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        // The likeliest is the last one.
+        ContextValue::Strings(texts) => {
+            let texts: Vec<&str> = texts.iter().rev().map(String::as_str).collect();
+            Some(texts.join(" or "))
+        }
+        _ => None,
+    });
     match suggestion {
         Some(word) => new.hint(format!("did you mean {word}?")),
         None => new.hint(help_command(arguments)),

@@ -112,7 +112,7 @@ fn limits_of_rules_are_checked() {
     }
 }
 
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 36] = [
     "add",
     "read",
     "describe",
@@ -141,6 +141,14 @@ const COMMANDS: [&str; 28] = [
     "session",
     "new_session",
     "show",
+    "instantiate",
+    "reject",
+    "purge",
+    "supports",
+    "restrict_keyring",
+    "dh_compute_kdf",
+    "pkey_verify",
+    "watch",
 ];
 
 proptest! {

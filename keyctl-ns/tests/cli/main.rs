@@ -4,7 +4,11 @@ mod abbreviations;
 mod arguments;
 mod attributes;
 mod bad_input;
+mod construction;
+#[cfg(test)]
+mod crypto;
 mod help;
+mod housekeeping;
 mod links;
 mod mask_grants;
 mod output;
@@ -17,3 +21,5 @@ mod session;
 mod sessions;
 #[cfg(test)]
 mod show;
+#[cfg(test)]
+mod watching;
