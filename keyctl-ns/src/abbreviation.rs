@@ -13,15 +13,17 @@ use crate::cli::{Cli, GlobalArgs};
 /// every command that is added.
 const SHORTEST: usize = 3;
 
-/// Writes the command's name out, if `arguments` have the beginning of exactly one.
-pub(crate) fn expand(arguments: &mut [OsString]) {
+/// Writes the command's name out, if `arguments` have the beginning of exactly one; returns whether.
+pub(crate) fn expand(arguments: &mut [OsString]) -> bool {
     let Some((at, word)) = command_word(arguments) else {
-        return;
+        return false;
     };
     let names = candidates(&word);
-    if let ([name], Some(place)) = (names.as_slice(), arguments.get_mut(at)) {
-        *place = name.into();
-    }
+    let ([name], Some(place)) = (names.as_slice(), arguments.get_mut(at)) else {
+        return false;
+    };
+    *place = name.into();
+    true
 }
 
 /// The commands of which `word` is the beginning; none if it is the name of one, or too short.
@@ -109,9 +111,9 @@ mod tests {
         fn nothing_but_the_command_is_changed(words in proptest::collection::vec("[-a-z=]{0,8}", 1..6)) {
             let before: Vec<OsString> = words.iter().map(OsString::from).collect();
             let mut after = before.clone();
-            expand(&mut after);
+            let is_changed = expand(&mut after);
             let changed = before.iter().zip(&after).filter(|(b, a)| b != a).count();
-            prop_assert!(changed <= 1);
+            prop_assert_eq!(changed, usize::from(is_changed));
             prop_assert_eq!(before.len(), after.len());
         }
     }

@@ -146,10 +146,7 @@ pub fn describe(serial: KeySerial) -> Result<KeyDescription, CommandError> {
 pub fn to_info(serial: KeySerial, described: KeyDescription, file: &ProcFile) -> KeyInfo {
     KeyInfo {
         serial: serial.raw(),
-        expires_in: file
-            .line(serial, &described)
-            .as_ref()
-            .and_then(proc_file::seconds_left),
+        expires_in: file.expires_in(serial, || Some(described.clone())),
         type_: String::from_utf8_lossy(&described.type_).into_owned(),
         uid: described.uid.unwrap_or(u32::MAX),
         gid: described.gid.unwrap_or(u32::MAX),

@@ -81,7 +81,7 @@ fn serial(line: &[u8]) -> Option<u32> {
 }
 /// At least how many seconds a key has left; none if it does not expire.
 #[must_use]
-pub fn seconds_left(line: &ProcKey) -> Option<u64> {
+fn seconds_left(line: &ProcKey) -> Option<u64> {
     line.expiry.at_least().map(|left| left.as_secs())
 }
 
