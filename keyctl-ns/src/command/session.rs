@@ -22,12 +22,14 @@ use crate::key::{self, KeyRef};
 /// name if there is one that you may search, otherwise a new one. What the program finds in its
 /// session keyring ends with it.
 ///
-/// The program takes the place of keyctl-ns, and its exit code is what you see.
+/// A program stands after the name or -, with its own options. It takes the place of keyctl-ns, and
+/// its exit code is what you see.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   keyctl-ns session
-  keyctl-ns session - make test")]
+  keyctl-ns session - make test
+  keyctl-ns session build make test")]
 pub struct SessionArgs {
     /// Name of the session keyring; - for a new one without name
     pub name: Option<OsString>,

@@ -22,8 +22,8 @@ use crate::view;
 /// these, SUBJECT+RIGHTS and SUBJECT-RIGHTS add and take away. RIGHTS are view, read, write, search,
 /// link, setsec, joined by commas, or all, or none.
 ///
-/// A bit often gives more than its name says, and a part that has no bits at all less. grant sets the
-/// mask so that it gives the rights that were asked for and no others.
+/// A bit often gives more than its name says, and a group without any bit has those of other. grant
+/// sets the mask so that it gives the rights that were asked for and no others.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
