@@ -10,7 +10,7 @@ use keyns::engine::mainline::paths::Paths;
 use keyns::errno::Errno;
 use keyns::name::ContainerPath;
 use keyns::rights::Rights;
-use keyns::spec::KeySpec;
+use keyns::spec::{KeySpec, SpecError};
 use keyns_interfaces::ByteText;
 use keyns_interfaces::containers::{Namespace, Root};
 use keyns_interfaces::upcalls::Rejection;
@@ -18,6 +18,21 @@ use keyns_interfaces::upcalls::Rejection;
 /// A key in one of the forms of [`KeySpec`]; any bytes.
 pub fn key() -> impl TypedValueParser<Value = KeySpec> {
     OsStringValueParser::new().try_map(|text: OsString| KeySpec::from_os_str(&text))
+}
+
+/// The keyring a key is linked into when it has been made; `0` for none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination(pub Option<KeySpec>);
+
+/// A keyring in one of the forms of [`KeySpec`], or `0`: the kernel passes it for a keyring that its
+/// requester does not have.
+pub fn destination() -> impl TypedValueParser<Value = Destination> {
+    OsStringValueParser::new().try_map(|text: OsString| {
+        if text == "0" {
+            return Ok::<_, SpecError>(Destination(None));
+        }
+        KeySpec::from_os_str(&text).map(|spec| Destination(Some(spec)))
+    })
 }
 
 /// A container by name or number. A number is a valid name too; the daemon tells them apart.
@@ -98,6 +113,38 @@ fn at_least_one(seconds: u32) -> Result<Seconds, String> {
         Err("a time is at least one second".to_owned())
     } else {
         Ok(Seconds(seconds))
+    }
+}
+
+/// A time in seconds as [`Seconds`], or `0` or `never` for none.
+pub fn timeout(text: &str) -> Result<u32, String> {
+    match text {
+        "0" | "never" => Ok(0),
+        time => time.parse().map(|Seconds(seconds)| seconds),
+    }
+}
+
+/// A user or group by number.
+pub fn id(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        // The kernel's “no id”.
+        Ok(u32::MAX) => Err("it is a number from 0 to 4294967294".to_owned()),
+        Ok(id) => Ok(id),
+        Err(_) => Err(
+            "it is a number from 0 to 4294967294; id -u NAME prints that of a user, \
+             getent group NAME that of a group"
+                .to_owned(),
+        ),
+    }
+}
+
+/// An error by name or number, or `rejected`, `revoked`, `expired` as keyctl(1) has them.
+pub fn rejection_error(text: &str) -> Result<Errno, String> {
+    match text {
+        "rejected" => Ok(Errno::EKEYREJECTED),
+        "revoked" => Ok(Errno::EKEYREVOKED),
+        "expired" => Ok(Errno::EKEYEXPIRED),
+        other => errno(other),
     }
 }
 
@@ -300,6 +347,35 @@ mod tests {
     }
 
     #[test]
+    fn no_timeout_is_zero_or_never() {
+        assert_eq!(timeout("never"), Ok(0));
+        assert_eq!(timeout("0"), Ok(0));
+        assert_eq!(timeout("8h"), Ok(28_800));
+        for text in ["", "00", "-1", "4294967296", "none"] {
+            assert!(timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_number_that_stands_for_somebody() {
+        assert_eq!(id("0"), Ok(0));
+        assert_eq!(id("4294967294"), Ok(4_294_967_294));
+        for text in ["", "-1", "4294967295", "root", "0x10"] {
+            assert!(id(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_rejected_with_words_names_or_numbers() {
+        assert_eq!(rejection_error("expired"), Ok(Errno::EKEYEXPIRED));
+        assert_eq!(rejection_error("129"), Ok(Errno::EKEYREJECTED));
+        assert_eq!(rejection_error("eacces"), Ok(Errno::EACCES));
+        for text in ["", "0", "Rejected", "4096", "-13"] {
+            assert!(rejection_error(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_deadline_has_bounds() {
         assert_eq!(deadline("1s"), Ok(1000));
         assert_eq!(deadline("1m"), Ok(60_000));
@@ -387,6 +463,7 @@ mod tests {
             let _ = text.parse::<User>();
             let _ = text.parse::<Namespaces>();
             let _ = (signal(&text), rejection(&text), deadline(&text), rights(&text), errno(&text), instance(&text), key_type(&text));
+            let _ = (timeout(&text), id(&text), rejection_error(&text));
         }
     }
 }

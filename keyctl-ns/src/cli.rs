@@ -77,8 +77,11 @@ How to write a KEY:
 Rights: view, read, write, search, link, setsec, inval, revoke, join, clear,
         or their letters v r w s l S I R j c; several are joined by commas.
 
-Payloads are read from standard input, a file or a descriptor, never from the command line, and are
-shown on a terminal only with --reveal.
+Payloads are read from standard input, a file or a descriptor. On the command line, where every
+process can read them, they are taken as keyctl takes them, with a warning. They are shown on a
+terminal only with --reveal.
+
+Commands can be shortened to three letters or more, as long as only one begins with them.
 
 Exit codes:
   0  done

@@ -90,6 +90,30 @@ pub fn resolve(spec: &KeySpec) -> Result<KeySerial, CommandError> {
     }
 }
 
+/// As [`resolve`], for what the daemon does not do with keys of containers; `hint` says what it does.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_own(spec: &KeySpec, hint: &str) -> Result<KeySerial, CommandError> {
+    resolve(spec).map_err(|error| match spec {
+        KeySpec::InContainer { .. } => error.hint(hint),
+        _ => error,
+    })
+}
+
+/// Where a key that is asked for or made is to be linked. A special keyring stays what it is: it is
+/// made when it does not exist, and for whoever answers a request it is the requester's choice.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn destination(spec: Option<&KeySpec>) -> Result<KeySerial, CommandError> {
+    match spec {
+        None => Ok(KeySerial::NONE),
+        Some(KeySpec::Serial(serial)) => Ok(*serial),
+        Some(other) => resolve(other),
+    }
+}
+
 /// Describes a key.
 ///
 /// # Errors
@@ -122,9 +146,7 @@ pub fn describe(serial: KeySerial) -> Result<KeyDescription, CommandError> {
 pub fn to_info(serial: KeySerial, described: KeyDescription, file: &ProcFile) -> KeyInfo {
     KeyInfo {
         serial: serial.raw(),
-        expires_in: file
-            .line(serial, &described)
-            .and_then(proc_file::seconds_left),
+        expires_in: file.expires_in(serial, || Some(described.clone())),
         type_: String::from_utf8_lossy(&described.type_).into_owned(),
         uid: described.uid.unwrap_or(u32::MAX),
         gid: described.gid.unwrap_or(u32::MAX),
@@ -204,20 +226,27 @@ pub fn object(key: &KeyInfo) -> Object {
 /// # Errors
 /// What `KEYCTL_READ` says.
 pub fn members(keyring: KeySerial, file: &ProcFile) -> Result<Members, CommandError> {
-    let what = || format!("cannot list keyring {keyring}");
-    if !is_keyring(keyring)? {
-        return Err(CommandError::failure(what())
-            .cause("it is a key, not a keyring")
-            .hint(format!("keyctl-ns describe {keyring}")));
-    }
-    let serials = sys::read_keyring(keyring)
-        .map_err(|error| failed_on(keyring, what(), KeyOp::Read, &error))?;
+    let serials = serials(keyring)?;
     let keys: Vec<KeyInfo> = serials
         .iter()
         .filter_map(|serial| info_with(*serial, file).ok())
         .collect();
     let hidden = serials.len() - keys.len();
     Ok(Members { keys, hidden })
+}
+
+/// The numbers of the keys linked in a keyring of the caller's own.
+///
+/// # Errors
+/// What `KEYCTL_READ` says; a failure for a key that is no keyring.
+pub fn serials(keyring: KeySerial) -> Result<Vec<KeySerial>, CommandError> {
+    let what = || format!("cannot list keyring {keyring}");
+    if !is_keyring(keyring)? {
+        return Err(CommandError::failure(what())
+            .cause("it is a key, not a keyring")
+            .hint(format!("keyctl-ns describe {keyring}")));
+    }
+    sys::read_keyring(keyring).map_err(|error| failed_on(keyring, what(), KeyOp::Read, &error))
 }
 
 /// Whether a key is a keyring. The payload of another key must never be taken for serials.
@@ -295,6 +324,7 @@ pub fn failed_on(
         Err(_) => new,
         Ok(described) => match ProcFile::read()
             .line(serial, &described)
+            .as_ref()
             .map(proc_file::state)
         {
             Some(state @ ("invalidated" | "revoked" | "expired")) => {

@@ -14,6 +14,8 @@
 //! behind the feature `commands`, so that it can be built by itself.
 
 #[cfg(feature = "commands")]
+mod abbreviation;
+#[cfg(feature = "commands")]
 pub mod args;
 #[cfg(feature = "commands")]
 pub mod aside;
@@ -30,12 +32,20 @@ pub mod daemon;
 #[cfg(feature = "commands")]
 pub mod error;
 #[cfg(feature = "commands")]
+pub mod hex;
+#[cfg(feature = "commands")]
 pub mod key;
 pub mod keyctl;
+#[cfg(feature = "commands")]
+pub mod mask_change;
+#[cfg(feature = "commands")]
+pub mod own_tree;
 #[cfg(feature = "commands")]
 pub mod payload;
 #[cfg(feature = "commands")]
 pub mod proc_file;
+#[cfg(feature = "commands")]
+pub mod reveal;
 #[cfg(feature = "commands")]
 mod run;
 #[cfg(feature = "commands")]

@@ -1,48 +1,87 @@
 //! What only `/proc/keys` tells about the caller's own keys: expiry and state.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use keyns::description::KeyDescription;
-use keyns::proc_keys::{self, Expiry, Flags, ProcKey};
+use keyns::proc_keys::{Expiry, Flags, ProcKey};
 use keyns::serial::KeySerial;
 
-/// The file as it was read once.
+/// Digits of a serial at the beginning of a line.
+const DIGITS: usize = 8;
+
+/// The file as it was read once. Its lines are taken apart when they are asked for: there may be
+/// tens of thousands, of which a command shows few.
 #[derive(Debug, Default)]
 pub struct ProcFile {
-    /// None for a serial that several lines claim: descriptions can forge lines.
-    lines: BTreeMap<KeySerial, Option<ProcKey>>,
+    text: Vec<u8>,
+    /// Serial and beginning of each line, in the order of the serials.
+    index: Vec<(u32, usize)>,
 }
 
 impl ProcFile {
     /// Reads the file. One that cannot be read tells nothing, and no command depends on it.
     #[must_use]
     pub fn read() -> Self {
-        let mut lines = BTreeMap::new();
-        for line in proc_keys::lines(&std::fs::read("/proc/keys").unwrap_or_default()) {
-            match lines.entry(line.serial) {
-                Entry::Vacant(place) => {
-                    place.insert(Some(line));
-                }
-                Entry::Occupied(mut place) => {
-                    place.insert(None);
-                }
-            }
-        }
-        Self { lines }
+        Self::of(std::fs::read("/proc/keys").unwrap_or_default())
     }
 
-    /// The line of a key, if there is one and it agrees with what the kernel describes.
+    fn of(text: Vec<u8>) -> Self {
+        let mut index = Vec::new();
+        let mut start = 0;
+        for line in text.split(|byte| *byte == b'\n') {
+            if let Some(serial) = serial(line) {
+                index.push((serial, start));
+            }
+            start += line.len() + 1;
+        }
+        // The kernel prints them in this order already; forged lines stand anywhere.
+        index.sort_unstable();
+        Self { text, index }
+    }
+
+    /// The line of a key, if there is exactly one and it agrees with what the kernel describes:
+    /// descriptions can forge lines.
     #[must_use]
-    pub fn line(&self, serial: KeySerial, described: &KeyDescription) -> Option<&ProcKey> {
-        let line = self.lines.get(&serial)?.as_ref()?;
+    pub fn line(&self, serial: KeySerial, described: &KeyDescription) -> Option<ProcKey> {
+        let line = self.claimed(serial)?;
         line.agrees_with(described).then_some(line)
+    }
+
+    /// The only line that claims to be that of a key.
+    fn claimed(&self, serial: KeySerial) -> Option<ProcKey> {
+        let number = u32::try_from(serial.raw()).ok()?;
+        let first = self.index.partition_point(|(other, _)| *other < number);
+        let (_, start) = self.index.get(first).filter(|(it, _)| *it == number)?;
+        if matches!(self.index.get(first + 1), Some((other, _)) if *other == number) {
+            return None;
+        }
+        let rest = self.text.get(*start..)?;
+        ProcKey::parse(rest.split(|byte| *byte == b'\n').next()?)
+    }
+
+    /// At least how many seconds a key has left, as far as the file shows it; `described` is asked
+    /// for only if the key's line has a time.
+    #[must_use]
+    pub fn expires_in(
+        &self,
+        serial: KeySerial,
+        described: impl FnOnce() -> Option<KeyDescription>,
+    ) -> Option<u64> {
+        let line = self.claimed(serial)?;
+        let left = seconds_left(&line)?;
+        line.agrees_with(&described()?).then_some(left)
     }
 }
 
+/// The serial a line begins with.
+fn serial(line: &[u8]) -> Option<u32> {
+    let (digits, rest) = line.split_at_checked(DIGITS)?;
+    if !rest.starts_with(b" ") || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
 /// At least how many seconds a key has left; none if it does not expire.
 #[must_use]
-pub fn seconds_left(line: &ProcKey) -> Option<u64> {
+fn seconds_left(line: &ProcKey) -> Option<u64> {
     line.expiry.at_least().map(|left| left.as_secs())
 }
 
@@ -65,5 +104,63 @@ pub fn state(line: &ProcKey) -> &'static str {
             instantiated: true, ..
         } => "valid",
         _ => "without payload yet",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "\
+00000007 I--Q---     1   5m 3f010000     0     0 user      late: 1
+00000009 I--Q---     1 perm 3f010000     0     0 user      forged
+00000007 I--Q---     1   9d 3f010000     0     0 user      late: 1
+0000000b I--Q---     1   1h 3f010000     0     0 user      alone: 1
+no line at all
+";
+
+    fn described(text: &str) -> KeyDescription {
+        KeyDescription::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_found_by_its_serial_and_compared() {
+        let file = ProcFile::of(FILE.into());
+        let alone = described("user;0;0;3f010000;alone");
+        let serial = KeySerial::new(0xb);
+        assert_eq!(file.line(serial, &alone).unwrap().serial, serial);
+        assert!(file.expires_in(serial, || Some(alone)) >= Some(3600));
+        let other = described("user;5;0;3f010000;alone");
+        assert_eq!(file.line(serial, &other), None);
+        assert_eq!(file.expires_in(serial, || Some(other)), None);
+    }
+
+    #[test]
+    fn a_serial_that_two_lines_claim_has_none() {
+        let file = ProcFile::of(FILE.into());
+        let late = described("user;0;0;3f010000;late");
+        assert_eq!(file.line(KeySerial::new(7), &late), None);
+    }
+
+    #[test]
+    fn of_a_key_that_does_not_expire_nothing_more_is_asked() {
+        let file = ProcFile::of(FILE.into());
+        let asked = || -> Option<KeyDescription> { panic!("asked") };
+        assert_eq!(file.expires_in(KeySerial::new(9), asked), None);
+        assert_eq!(file.expires_in(KeySerial::new(8), asked), None);
+        assert_eq!(file.expires_in(KeySerial::SESSION, asked), None);
+    }
+
+    #[test]
+    fn the_file_of_this_kernel_is_read_line_by_line() {
+        let key =
+            keyns_sys::key::add_key(c"user", c"keyns-proc-file", b"x", KeySerial::THREAD).unwrap();
+        keyns_sys::key::set_timeout(key, 600).unwrap();
+        let described =
+            described(&String::from_utf8(keyns_sys::key::describe(key).unwrap()).unwrap());
+        let left = ProcFile::read()
+            .expires_in(key, || Some(described))
+            .unwrap();
+        assert!((540..=600).contains(&left), "{left}");
     }
 }

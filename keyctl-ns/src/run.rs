@@ -4,9 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use keyns_sys::execute;
 use keyns_sys::helper_process::{self, Arguments};
 
+use crate::abbreviation;
 use crate::cli::Cli;
 use crate::command;
 use crate::completion;
@@ -31,11 +33,22 @@ pub fn start(arguments: Arguments) -> i32 {
 
 /// Runs the command line `arguments` (the program's name first) and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     if let Some(code) = completion::answer(&arguments) {
         return code;
     }
-    let cli = match Cli::try_parse_from(&arguments) {
+    let parsed = match Cli::try_parse_from(&arguments) {
+        // Only then, so that a command that is written out costs nothing more.
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
+            if abbreviation::expand(&mut arguments) {
+                Cli::try_parse_from(&arguments)
+            } else {
+                Err(error)
+            }
+        }
+        parsed => parsed,
+    };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &arguments),
     };

@@ -21,6 +21,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// RFC 7464: each record of a JSON text sequence begins with this byte.
 const RECORD_SEPARATOR: u8 = 0x1e;
 
+/// How much of a long result is written at a time.
+const STREAM_BUFFER: usize = 64 * 1024;
+
 /// When colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Color {
@@ -164,6 +167,26 @@ impl Ui {
         .map_err(|error| unserialisable(&error))?;
         bytes.push(b'\n');
         write_raw(&bytes)
+    }
+
+    /// Whether what is printed for people has colours.
+    #[must_use]
+    pub fn is_coloured(&self) -> bool {
+        !self.json && self.choice(&io::stdout()) != ColorChoice::Never
+    }
+
+    /// Prints a result that may be too long to be held in memory, as it comes. Nothing takes colours
+    /// out again: see [`Self::is_coloured`].
+    ///
+    /// # Errors
+    /// Those of `write`, of which a failure to print is a [`CommandError::output`].
+    pub fn stream(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let mut out = io::BufWriter::with_capacity(STREAM_BUFFER, io::stdout().lock());
+        write(&mut out)?;
+        out.flush().map_err(|error| CommandError::output(&error))
     }
 
     /// Prints bytes as they are.

@@ -1,10 +1,11 @@
 //! Faults of the command line, in the same form as all other errors.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind as Fault};
 
+use crate::abbreviation;
 use crate::cli::Cli;
 use crate::error::CommandError;
 use crate::ui::{Color, Ui};
@@ -63,10 +64,16 @@ fn describe(error: &clap::Error, arguments: &[OsString]) -> CommandError {
         Fault::UnknownArgument => {
             CommandError::usage(format!("unknown argument “{}”", short(&argument)))
         }
-        Fault::InvalidSubcommand => CommandError::usage(format!(
-            "unknown command “{}”",
-            short(&text(ContextKind::InvalidSubcommand).unwrap_or_default())
-        )),
+        Fault::InvalidSubcommand => {
+            let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let meant = abbreviation::candidates(OsStr::new(&word));
+            if meant.len() > 1 {
+                return CommandError::usage(format!("ambiguous command “{}”", short(&word)))
+                    .cause(format!("it may be {}", meant.join(", ")))
+                    .hint("write enough of it, or keyctl-ns --help");
+            }
+            CommandError::usage(format!("unknown command “{}”", short(&word)))
+        }
         Fault::MissingSubcommand | Fault::DisplayHelpOnMissingArgumentOrSubcommand => {
             CommandError::usage("a command is missing")
         }
@@ -97,7 +104,15 @@ fn describe(error: &clap::Error, arguments: &[OsString]) -> CommandError {
         ContextKind::SuggestedValue,
     ]
     .into_iter()
-    .find_map(text);
+    .find_map(|kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        // The likeliest is the last one.
+        ContextValue::Strings(texts) => {
+            let texts: Vec<&str> = texts.iter().rev().map(String::as_str).collect();
+            Some(texts.join(" or "))
+        }
+        _ => None,
+    });
     match suggestion {
         Some(word) => new.hint(format!("did you mean {word}?")),
         None => new.hint(help_command(arguments)),

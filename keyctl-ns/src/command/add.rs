@@ -1,6 +1,6 @@
 //! `add`
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 
 use clap::Args;
 use keyns::errno::KeyOp;
@@ -25,6 +25,9 @@ use crate::view;
 ///
 /// Without --container the key goes into a keyring of your own. With --container it goes into the
 /// container's store, where its processes do not see it until it is granted.
+///
+/// As keyctl has it, the payload may also stand on the command line, with the keyring after it. Every
+/// process of the machine can read it there, and you are warned.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: printf %s \"$TOKEN\" | keyctl-ns add user api:token --timeout 8h")]
 pub struct AddArgs {
@@ -34,6 +37,17 @@ pub struct AddArgs {
     /// Description, by which the key is found
     #[arg(value_parser = args::bytes())]
     pub description: ByteText,
+    /// The payload; better not given here
+    #[arg(requires = "into", conflicts_with_all = ["file", "fd", "container"])]
+    pub data: Option<OsString>,
+    /// Keyring of your own to put it into, after DATA
+    #[arg(
+        value_name = "INTO",
+        value_parser = args::key(),
+        allow_negative_numbers = true,
+        conflicts_with = "keyring"
+    )]
+    pub into: Option<KeySpec>,
     /// Put it into the store of this container
     #[arg(long, short, value_name = "CONTAINER", value_parser = args::container(), conflicts_with = "keyring")]
     pub container: Option<ContainerPath>,
@@ -48,6 +62,51 @@ pub struct AddArgs {
     pub payload: PayloadArgs,
 }
 
+/// Add a key with the payload on standard input
+///
+/// The same as add, with the keyring as an argument, as keyctl has it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: printf %s \"$TOKEN\" | keyctl-ns padd user api:token @u")]
+pub struct PaddArgs {
+    /// Type of the key, e.g. user, logon, keyring
+    #[arg(value_parser = args::key_type)]
+    pub r#type: String,
+    /// Description, by which the key is found
+    #[arg(value_parser = args::bytes())]
+    pub description: ByteText,
+    /// Keyring of your own to put it into
+    #[arg(
+        value_parser = args::key(),
+        default_value = "@s",
+        allow_negative_numbers = true
+    )]
+    pub keyring: KeySpec,
+    /// Let it expire after this time (90s, 15m, 8h, 2d)
+    #[arg(long, short, value_name = "TIME")]
+    pub timeout: Option<Seconds>,
+    /// Where the payload comes from.
+    #[command(flatten)]
+    pub payload: PayloadArgs,
+}
+
+/// Adds the key.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn padd(context: &Context, args: PaddArgs) -> Result<(), CommandError> {
+    let args = AddArgs {
+        r#type: args.r#type,
+        description: args.description,
+        data: None,
+        into: None,
+        container: None,
+        keyring: args.keyring,
+        timeout: args.timeout,
+        payload: args.payload,
+    };
+    run(context, &args)
+}
+
 /// Adds the key.
 ///
 /// # Errors
@@ -60,10 +119,11 @@ pub fn run(context: &Context, args: &AddArgs) -> Result<(), CommandError> {
     );
     let description = checked(&args.description, &name)?;
     let bare_keyring = args.r#type == "keyring" && !args.payload.is_given();
-    let payload = if bare_keyring {
-        Default::default()
-    } else {
-        args.payload.read(&context.ui)?
+    let payload = match &args.data {
+        // An empty word is how keyctl(1) is told that a keyring has none.
+        Some(data) if data.is_empty() => Default::default(),
+        None if bare_keyring => Default::default(),
+        data => args.payload.read_or(&context.ui, data.as_deref())?,
     };
 
     let key = if let Some(container) = &args.container {
@@ -76,7 +136,7 @@ pub fn run(context: &Context, args: &AddArgs) -> Result<(), CommandError> {
         };
         KeyRef::from(context.daemon()?.call(&call)?.key)
     } else {
-        let keyring = key::resolve(&args.keyring)?;
+        let keyring = key::resolve(args.into.as_ref().unwrap_or(&args.keyring))?;
         let serial = own(&args.r#type, &description, &payload, keyring, &name)?;
         if let Some(Seconds(time)) = args.timeout {
             sys::set_timeout(serial, time).map_err(|error| {

@@ -46,7 +46,7 @@ pub fn run(context: &Context, args: &DescribeArgs) -> Result<(), CommandError> {
         Target::Own(serial) => {
             let described = key::describe(serial)?;
             let file = ProcFile::read();
-            let state = file.line(serial, &described).map(proc_file::state);
+            let state = file.line(serial, &described).as_ref().map(proc_file::state);
             Output {
                 key: key::to_info(serial, described, &file),
                 state,

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use anstyle::Style;
 use clap::Args;
+use keyns::description::KeyDescription;
+use keyns::mask::Mask;
 use keyns::name::ContainerPath;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
+use keyns_interfaces::ByteText;
 use keyns_interfaces::containers::{GetKeyring, List as ListContainers};
 use keyns_interfaces::keys::{KeyInfo, List};
 use serde::Serialize;
@@ -16,8 +20,10 @@ use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::error::{CommandError, ErrorKind};
 use crate::key;
+use crate::own_tree::{Branches, Listener, Root, Visit};
 use crate::proc_file::ProcFile;
 use crate::style;
+use crate::ui::SCHEMA_VERSION;
 use crate::view;
 
 /// Show keyrings and what they hold as a tree
@@ -37,11 +43,6 @@ pub struct TreeArgs {
     /// Your session and user keyring, and every container
     #[arg(long, short, group = "what")]
     pub all: bool,
-}
-
-#[derive(Serialize)]
-struct Output {
-    trees: Vec<Node>,
 }
 
 /// A key, and what it holds if it is a keyring.
@@ -82,75 +83,194 @@ impl Node {
     }
 }
 
-/// The kernel refuses deeper nesting (`KEYRING_SEARCH_MAX_DEPTH`); a loop cannot be linked either.
-const MAX_DEPTH: usize = 8;
-
 /// Shows the tree.
 ///
 /// # Errors
 /// What `KEYCTL_READ` or the daemon says.
 pub fn run(context: &Context, args: &TreeArgs) -> Result<(), CommandError> {
-    let trees = if let Some(container) = &args.container {
-        vec![contained(&mut context.daemon()?, &container.to_string())?]
+    // Whatever can fail comes first, so that nothing has been shown when it does.
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    if let Some(container) = &args.container {
+        others.push(contained(&mut context.daemon()?, &container.to_string())?);
     } else if args.all {
-        let mut trees = vec![own(&KeySpec::Serial(KeySerial::SESSION))?];
+        own.push(Own::new(&KeySpec::Serial(KeySerial::SESSION))?);
         // A uid that never used its keyring has none.
-        trees.extend(own(&KeySpec::Serial(KeySerial::USER)).ok());
-        trees.extend(all_containers(context)?);
-        trees
+        own.extend(Own::new(&KeySpec::Serial(KeySerial::USER)).ok());
+        others = all_containers(context)?;
     } else {
         let fixed = if args.user {
             KeySerial::USER
         } else {
             KeySerial::SESSION
         };
-        vec![own(args
-            .keyring
-            .as_ref()
-            .unwrap_or(&KeySpec::Serial(fixed)))?]
+        let keyring = args.keyring.as_ref();
+        own.push(Own::new(keyring.unwrap_or(&KeySpec::Serial(fixed)))?);
+    }
+    let file = if own.is_empty() {
+        ProcFile::default()
+    } else {
+        ProcFile::read()
     };
-    context.ui.print(&Output { trees }, |out, done| {
-        done.trees.iter().try_for_each(|tree| {
-            draw(out, tree)?;
-            branches(out, tree, "")
-        })
+    let ui = &context.ui;
+    ui.stream(|out| {
+        let shown = if ui.is_json() {
+            json(out, &file, &own, &others)
+        } else {
+            text(out, &file, &own, &others, ui.is_coloured())
+        };
+        shown.map_err(|error| CommandError::output(&error))
     })
 }
 
-fn own(spec: &KeySpec) -> Result<Node, CommandError> {
-    let file = ProcFile::read();
-    let root = key::info_with(key::resolve(spec)?, &file)?;
-    let mut node = follow(root, 0, &file, &mut BTreeSet::new());
-    node.label = Some(spec.to_string());
-    Ok(node)
+/// A keyring of the caller's own, as it was named.
+struct Own {
+    label: String,
+    root: Root,
 }
 
-fn follow(key: KeyInfo, depth: usize, file: &ProcFile, seen: &mut BTreeSet<i32>) -> Node {
-    let serial = key.serial;
-    let mut node = Node::leaf(key);
-    if node.key.as_ref().is_none_or(|key| key.type_ != "keyring") {
-        return node;
+impl Own {
+    fn new(spec: &KeySpec) -> Result<Self, CommandError> {
+        Ok(Self {
+            label: spec.to_string(),
+            root: Root::new(key::resolve(spec)?)?,
+        })
     }
-    if !seen.insert(serial) {
-        node.note = Some("shown above");
-        return node;
+}
+
+/// A key that was come to, with its expiry as far as `file` shows it.
+fn info(visit: &Visit<'_>, file: &ProcFile) -> KeyInfo {
+    let key = visit.key;
+    let described = || {
+        Some(KeyDescription {
+            type_: key.type_.to_vec(),
+            uid: (key.uid != -1).then_some(key.uid.cast_unsigned()),
+            gid: (key.gid != -1).then_some(key.gid.cast_unsigned()),
+            mask: Mask::from_raw(key.mask)?,
+            description: key.description.to_vec(),
+        })
+    };
+    KeyInfo {
+        serial: visit.serial.raw(),
+        expires_in: file.expires_in(visit.serial, described),
+        type_: String::from_utf8_lossy(key.type_).into_owned(),
+        // −1 is the kernel's “no id” in both forms.
+        uid: key.uid.cast_unsigned(),
+        gid: key.gid.cast_unsigned(),
+        mask: key.mask,
+        description: ByteText(key.description.to_vec()),
+        container: None,
+        origin: "own".to_owned(),
+        grants: Vec::new(),
     }
-    if depth == MAX_DEPTH {
-        node.note = Some("nested too deeply to follow");
-        return node;
+}
+
+fn text(
+    out: &mut dyn Write,
+    file: &ProcFile,
+    own: &[Own],
+    others: &[Node],
+    colours: bool,
+) -> io::Result<()> {
+    let paint = Paint::new(colours);
+    for Own { label, root } in own {
+        root.tell(&mut Lines {
+            out,
+            file,
+            paint,
+            label,
+            branches: Branches::default(),
+        })?;
     }
-    match key::members(KeySerial::new(serial), file) {
-        Ok(members) => {
-            node.hidden = members.hidden;
-            node.children = members
-                .keys
-                .into_iter()
-                .map(|key| follow(key, depth + 1, file, seen))
-                .collect();
+    others.iter().try_for_each(|tree| {
+        draw(out, tree, paint)?;
+        branches(out, tree, "", paint)
+    })
+}
+
+/// Lines for people.
+struct Lines<'a> {
+    out: &'a mut dyn Write,
+    file: &'a ProcFile,
+    paint: Paint,
+    label: &'a str,
+    branches: Branches,
+}
+
+impl Listener for Lines<'_> {
+    fn begin(&mut self, visit: &Visit<'_>) -> io::Result<()> {
+        self.branches.begin(visit, self.out)?;
+        let mut node = Node::leaf(info(visit, self.file));
+        node.label = (visit.depth == 0).then(|| self.label.to_owned());
+        node.note = visit.note;
+        draw(self.out, &node, self.paint)
+    }
+
+    fn end(&mut self, hidden: usize) -> io::Result<()> {
+        self.branches.end(hidden, self.out)
+    }
+}
+
+fn json(out: &mut dyn Write, file: &ProcFile, own: &[Own], others: &[Node]) -> io::Result<()> {
+    write!(out, "{{\"schema_version\":{SCHEMA_VERSION},\"trees\":[")?;
+    let mut gap = "";
+    for Own { label, root } in own {
+        out.write_all(gap.as_bytes())?;
+        root.tell(&mut Records {
+            out,
+            file,
+            label,
+            children: Vec::new(),
+        })?;
+        gap = ",";
+    }
+    for tree in others {
+        out.write_all(gap.as_bytes())?;
+        serde_json::to_writer(&mut *out, tree)?;
+        gap = ",";
+    }
+    writeln!(out, "]}}")
+}
+
+/// Nodes as JSON, each of which is closed when all that it holds is written.
+struct Records<'a> {
+    out: &'a mut dyn Write,
+    file: &'a ProcFile,
+    label: &'a str,
+    /// How many children each node on the way to here has so far.
+    children: Vec<usize>,
+}
+
+impl Listener for Records<'_> {
+    fn begin(&mut self, visit: &Visit<'_>) -> io::Result<()> {
+        if let Some(siblings) = self.children.last_mut() {
+            let gap = if *siblings == 0 {
+                ",\"children\":["
+            } else {
+                ","
+            };
+            self.out.write_all(gap.as_bytes())?;
+            *siblings += 1;
         }
-        Err(_) => node.note = Some("you may not list it"),
+        let mut node = Node::leaf(info(visit, self.file));
+        node.label = (visit.depth == 0).then(|| self.label.to_owned());
+        node.note = visit.note;
+        let mut text = serde_json::to_vec(&node)?;
+        // Left open for what it holds.
+        text.pop();
+        self.out.write_all(&text)?;
+        self.children.push(0);
+        Ok(())
     }
-    node
+
+    fn end(&mut self, hidden: usize) -> io::Result<()> {
+        if self.children.pop() != Some(0) {
+            self.out.write_all(b"]")?;
+        }
+        if hidden > 0 {
+            write!(self.out, ",\"hidden\":{hidden}")?;
+        }
+        self.out.write_all(b"}")
+    }
 }
 
 fn contained(daemon: &mut Daemon, container: &str) -> Result<Node, CommandError> {
@@ -206,8 +326,24 @@ fn all_containers(context: &Context) -> Result<Vec<Node>, CommandError> {
     Ok(trees)
 }
 
-fn draw(out: &mut dyn Write, node: &Node) -> io::Result<()> {
-    let (bold, faint) = (style::HEADING, style::FAINT);
+/// Styles, or none.
+#[derive(Clone, Copy)]
+struct Paint {
+    bold: Style,
+    faint: Style,
+}
+
+impl Paint {
+    fn new(colours: bool) -> Self {
+        let only = |style| if colours { style } else { Style::new() };
+        Self {
+            bold: only(style::HEADING),
+            faint: only(style::FAINT),
+        }
+    }
+}
+
+fn draw(out: &mut dyn Write, node: &Node, Paint { bold, faint }: Paint) -> io::Result<()> {
     if let Some(label) = &node.label {
         write!(out, "{bold}{label}{bold:#}")?;
     }
@@ -239,7 +375,7 @@ fn draw(out: &mut dyn Write, node: &Node) -> io::Result<()> {
     writeln!(out)
 }
 
-fn branches(out: &mut dyn Write, node: &Node, indent: &str) -> io::Result<()> {
+fn branches(out: &mut dyn Write, node: &Node, indent: &str, paint: Paint) -> io::Result<()> {
     let mut children = node.children.iter().peekable();
     while let Some(child) = children.next() {
         let last = children.peek().is_none() && node.hidden == 0;
@@ -249,8 +385,8 @@ fn branches(out: &mut dyn Write, node: &Node, indent: &str) -> io::Result<()> {
             ("├─ ", "│  ")
         };
         write!(out, "{indent}{knot}")?;
-        draw(out, child)?;
-        branches(out, child, &format!("{indent}{rail}"))?;
+        draw(out, child, paint)?;
+        branches(out, child, &format!("{indent}{rail}"), paint)?;
     }
     if node.hidden > 0 {
         let keys = if node.hidden == 1 { "key" } else { "keys" };

@@ -1,5 +1,7 @@
 //! `update`
 
+use std::ffi::OsString;
+
 use clap::Args;
 use keyns::errno::KeyOp;
 use keyns::spec::KeySpec;
@@ -19,10 +21,17 @@ use crate::view;
 /// The payload is standard input to its end, byte for byte. For a key of a container every copy of
 /// it gets the new payload as well.
 #[derive(Debug, Args)]
+#[command(
+    visible_alias = "pupdate",
+    after_help = "Example: printf %s \"$TOKEN\" | keyctl-ns update %user:token"
+)]
 pub struct UpdateArgs {
     /// The key
     #[arg(value_parser = args::key(), allow_negative_numbers = true)]
     pub key: KeySpec,
+    /// The payload; better not given here, where every process of the machine can read it
+    #[arg(conflicts_with_all = ["file", "fd"])]
+    pub data: Option<OsString>,
     /// Where the payload comes from.
     #[command(flatten)]
     pub payload: PayloadArgs,
@@ -33,7 +42,7 @@ pub struct UpdateArgs {
 /// # Errors
 /// What `KEYCTL_UPDATE` or the daemon says.
 pub fn run(context: &Context, args: &UpdateArgs) -> Result<(), CommandError> {
-    let payload = args.payload.read(&context.ui)?;
+    let payload = args.payload.read_or(&context.ui, args.data.as_deref())?;
     let key = match Target::of(&args.key)? {
         Target::Contained(key) => {
             let payload = Payload::new(payload.to_vec());

@@ -1,27 +1,66 @@
 //! `watch`
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, ValueEnum as _};
+use keyns::spec::KeySpec;
 use keyns_interfaces::event::Event;
 use keyns_interfaces::{ClientError, Method, containers, keys, upcalls};
 use tokio::sync::mpsc;
 
+use super::watch_key;
 use crate::context::Context;
 use crate::daemon::{self, refused};
 use crate::error::CommandError;
+use crate::keyctl::notification;
 use crate::style;
 use crate::view;
 
-/// Show what happens to containers, keys and upcalls, as it happens
+/// Show what happens to containers, keys and upcalls, or to a key of your own, as it happens
 ///
-/// Runs until interrupted, or until the daemon ends.
+/// Runs until interrupted. Topics are shown by the daemon, until it ends; a key of your own by the
+/// kernel, until it is gone, if the kernel has notifications about keys. No key is written like a
+/// topic: watch keys is about those of containers, watch %:keys about a keyring of that name.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keyctl-ns watch
+  keyctl-ns watch containers keys
+  keyctl-ns watch -f ln @s")]
 pub struct WatchArgs {
-    /// What to watch (default: everything)
-    #[arg(value_enum, value_name = "TOPIC")]
-    pub topics: Vec<Topic>,
+    /// What to watch: containers, keys, upcalls (default: all three), or one key of your own
+    #[arg(value_name = "TOPIC|KEY", value_parser = what(), allow_negative_numbers = true)]
+    pub what: Vec<What>,
+    /// Of a key, show only these events: i instantiated, p updated, l linked, n unlinked, c cleared,
+    /// r revoked, v invalidated, s attributes
+    #[arg(long, short, value_name = "LETTERS", value_parser = watch_key::filter)]
+    pub filter: Option<u32>,
+}
+
+/// What one word of the command line names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// Something the daemon shows.
+    Topic(Topic),
+    /// A key the kernel shows.
+    Key(KeySpec),
+}
+
+fn what() -> impl TypedValueParser<Value = What> {
+    OsStringValueParser::new().try_map(|text: OsString| {
+        let topic = text
+            .to_str()
+            .and_then(|word| Topic::from_str(word, false).ok());
+        match topic {
+            Some(topic) => Ok(What::Topic(topic)),
+            None => KeySpec::from_os_str(&text).map(What::Key).map_err(|error| {
+                format!("it is neither containers, keys, upcalls nor a key: {error}")
+            }),
+        }
+    })
 }
 
 /// Something that can be watched.
@@ -35,16 +74,37 @@ pub enum Topic {
     Upcalls,
 }
 
-/// Shows events until the daemon ends.
+/// Shows events until the daemon ends, or the key is gone.
 ///
 /// # Errors
 /// What the daemon says; [`ErrorKind::Unreachable`](crate::error::ErrorKind::Unreachable) at its end.
+/// What the kernel says of a key.
 pub fn run(context: &Context, args: &WatchArgs) -> Result<(), CommandError> {
-    if args.topics.is_empty() {
-        return follow(context, &[Topic::Containers, Topic::Keys, Topic::Upcalls]);
+    if let [What::Key(key)] = args.what.as_slice() {
+        let filter = args.filter.unwrap_or(notification::everything());
+        return watch_key::follow(context, key, filter);
     }
-    let mut topics = args.topics.clone();
-    topics.dedup();
+    if args.filter.is_some() {
+        return Err(CommandError::usage("cannot use --filter here")
+            .cause("it chooses among the events of one key of your own"));
+    }
+    let mut topics = Vec::new();
+    for what in &args.what {
+        match what {
+            What::Topic(topic) if topics.contains(topic) => {}
+            What::Topic(topic) => topics.push(*topic),
+            What::Key(key) => {
+                return Err(
+                    CommandError::usage(format!("cannot watch key {key} with others"))
+                        .cause("the kernel shows one key, the daemon shows topics")
+                        .hint(format!("keyctl-ns watch {key}")),
+                );
+            }
+        }
+    }
+    if topics.is_empty() {
+        topics = vec![Topic::Containers, Topic::Keys, Topic::Upcalls];
+    }
     follow(context, &topics)
 }
 

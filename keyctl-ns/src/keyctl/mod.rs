@@ -40,7 +40,7 @@ mod payload;
 mod pkey;
 mod purge;
 mod read;
-mod ring;
+pub(crate) mod ring;
 mod session;
 mod show;
 mod stop;

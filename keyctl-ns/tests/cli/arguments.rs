@@ -71,9 +71,14 @@ fn an_agent_has_types_and_a_program() {
 }
 
 #[test]
-fn a_payload_cannot_be_given_as_an_argument() {
+fn a_payload_is_an_argument_only_in_the_forms_of_keyctl() {
     assert!(parse("add user token secret").is_err());
-    assert!(parse("update %user:token secret").is_err());
+    assert!(parse("add user token secret @s").is_ok());
+    assert!(parse("add user token secret @s --keyring @u").is_err());
+    assert!(parse("add user token secret @s --container web").is_err());
+    assert!(parse("add user token secret @s --fd 0").is_err());
+    assert!(parse("update %user:token secret").is_ok());
+    assert!(parse("update %user:token secret --file f").is_err());
     assert!(parse("answer 7 --payload-file").is_err());
 }
 
@@ -107,7 +112,7 @@ fn limits_of_rules_are_checked() {
     }
 }
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 36] = [
     "add",
     "read",
     "describe",
@@ -124,6 +129,26 @@ const COMMANDS: [&str; 16] = [
     "agent",
     "list",
     "tree",
+    "padd",
+    "print",
+    "request2",
+    "search",
+    "timeout",
+    "setperm",
+    "chown",
+    "link",
+    "unlink",
+    "session",
+    "new_session",
+    "show",
+    "instantiate",
+    "reject",
+    "purge",
+    "supports",
+    "restrict_keyring",
+    "dh_compute_kdf",
+    "pkey_verify",
+    "watch",
 ];
 
 proptest! {

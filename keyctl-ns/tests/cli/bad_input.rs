@@ -44,7 +44,7 @@ fn an_unknown_command_is_corrected() {
     let session = Session::new();
     assert_snapshot!(session.run(["descibe", "@s"]), @r"
     error: unknown command “descibe”
-      hint: did you mean describe?
+      hint: did you mean describe or rdescribe?
     [2]
     ");
 }

@@ -59,21 +59,20 @@ impl Session {
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         input: &[u8],
     ) -> Output {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A program that does not read it ends first.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        let output = child.wait_with_output().unwrap();
-        Output {
-            code: output.status.code().expect("no signal"),
-            stdout: output.stdout,
-            stderr: output.stderr,
-        }
+        run(self.command(arguments), input)
+    }
+
+    /// Runs the binary as another user, who may not write to the directory of the test.
+    pub(crate) fn run_as(
+        &self,
+        uid: u32,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Output {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = self.command(arguments);
+        command.uid(uid).gid(uid);
+        run(command, input)
     }
 
     /// The mask of a key as the binary shows it.
@@ -87,6 +86,30 @@ impl Session {
     pub(crate) fn add(&self, description: &str, payload: &[u8]) -> KeySerial {
         let description = std::ffi::CString::new(description).unwrap();
         sys::add_key(c"user", &description, payload, self.keyring).unwrap()
+    }
+
+    /// Adds a keyring to the session keyring and returns its serial.
+    pub(crate) fn ring(&self, name: &str) -> KeySerial {
+        let name = std::ffi::CString::new(name).unwrap();
+        sys::add_key(c"keyring", &name, b"", self.keyring).unwrap()
+    }
+}
+
+/// Runs a command with `input` on standard input.
+pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that does not read it ends first.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    Output {
+        code: output.status.code().expect("no signal"),
+        stdout: output.stdout,
+        stderr: output.stderr,
     }
 }
 

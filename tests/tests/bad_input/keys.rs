@@ -84,6 +84,51 @@ fn payloads_of_wrong_size_and_keys_that_cannot_be() {
 }
 
 #[test]
+fn what_only_a_process_can_do_with_its_own_keys() {
+    let instance = world("verbs");
+    let own = "it belongs to container “web”";
+    #[rustfmt::skip]
+    let cases: &[Case<'_>] = &[
+        ("link web/user:token @s", USAGE, &[own, "keyctl-ns grant"]),
+        ("unlink web/user:token", USAGE, &[own, "keyctl-ns invalidate"]),
+        ("unlink @s web/user:token", USAGE, &[own]),
+        ("revoke web/user:token", USAGE, &[own, "keyctl-ns invalidate web/user:token"]),
+        ("timeout web/user:token 1h", USAGE, &[own, "when it is added, a grant with --for"]),
+        ("setperm web/user:token 0", USAGE, &[own, "keyctl-ns grant web/user:token"]),
+        ("setperm web/user:token owner=all", USAGE, &[own]),
+        ("chown web/user:token 5", USAGE, &[own]),
+        ("chgrp web/user:token 5", USAGE, &[own]),
+        ("clear web/user:token", USAGE, &[own]),
+        ("search web/user:token user x", USAGE, &[own, "keyctl-ns describe web/user:x"]),
+        ("show web/user:token", USAGE, &[own, "keyctl-ns tree --container web"]),
+        ("rlist web/user:token", USAGE, &[own, "keyctl-ns list --container web"]),
+        ("negate web/user:token 5", USAGE, &[own, "keyctl-ns answer"]),
+        ("restrict_keyring web/user:token", USAGE, &[own]),
+        ("watch web/user:token", USAGE, &[own, "keyctl-ns watch keys"]),
+        ("id web/user:none", NO_SUCH, &["web/user:none"]),
+        ("print web/user:none", NO_SUCH, &["web/user:none"]),
+        ("pipe web/logon:app:token", FAILURE, &["no payload of this key type"]),
+        ("rdescribe nowhere/user:x", NO_SUCH, &["“nowhere”"]),
+    ];
+    refuse_all(&instance, cases);
+    // The control: what the daemon can do with such a key, the other words for it do too.
+    let id = instance.ok(&["id", "web/user:token"]);
+    let named = instance.json(&["describe", "web/user:token"]);
+    assert_eq!(id.trim(), named["serial"].to_string());
+    assert_eq!(instance.ok(&["print", "web/user:token"]), "value\n");
+    assert_eq!(instance.ok(&["pipe", "web/user:token"]), "value");
+    let described = instance.ok(&["rdescribe", "web/user:token", ","]);
+    assert!(
+        described.starts_with("user,") && described.ends_with(",token\n"),
+        "{described}"
+    );
+    let updated = fed(&instance, &["pupdate", "-x", "web/user:token"], b"6e 65 77");
+    assert_eq!(updated.code, 0, "{}", updated.err);
+    assert_eq!(instance.ok(&["pipe", "web/user:token"]), "new");
+    instance.stop();
+}
+
+#[test]
 fn rights_that_the_kernel_cannot_give_alone() {
     let instance = world("rights");
     let to = "grant web/user:token container:web";

@@ -37,9 +37,11 @@ use keyns_tests::{bin_dir, unique};
 const EPERM: i32 = 1;
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
+const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
 const ETIMEDOUT: i32 = 110;
 const ENOKEY: i32 = 126;
+const EKEYREVOKED: i32 = 128;
 const EKEYREJECTED: i32 = 129;
 
 fn program() -> PathBuf {

@@ -12,7 +12,7 @@ use keyns_sys::upcall_wire::ToUpcall;
 use keyns_tests::unique;
 
 use crate::denizen::{Answer, CONTAINER, Denizen, wish};
-use crate::{ENOKEY, Route, program, routed, taken, taken_alone};
+use crate::{EACCES, EKEYREVOKED, ENOKEY, Route, program, routed, taken, taken_alone};
 
 fn asks_on_host(description: &str) -> Answer {
     Denizen::start(&[], &wish(description)).ask_and_wait()
@@ -231,6 +231,55 @@ impl Drop for FakeOriginal {
         rustix::mount::unmount(&self.place, rustix::mount::UnmountFlags::DETACH).unwrap();
         if self.created {
             fs::remove_file(&self.place).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_program_that_the_kernel_starts_answers_with_commands_of_keyctl_ns() {
+    let _taken = taken_alone();
+    let dir = tempfile::tempdir().unwrap();
+    // Numbers only: a name would make it ask for a key itself.
+    let text = format!(
+        "#!/bin/sh\nk={}\nexec >{} 2>&1 </dev/null\n\
+         case $($k rdescribe \"$2\") in\n\
+         *';piped-'*) printf %s 'from a pipe' | $k pinstantiate \"$2\" \"$7\";;\n\
+         *';hex-'*) printf 6865780a | $k instantiate -x \"$2\";;\n\
+         *';word-'*) $k instantiate \"$2\" word 0;;\n\
+         *';negated-'*) $k negate \"$2\" 1s \"$7\";;\n\
+         *';denied-'*) $k reject \"$2\" 1 EACCES 0;;\n\
+         *';revoked-'*) $k reject \"$2\" 1 revoked \"$7\";;\n\
+         *';empty-'*) : | $k pinstantiate \"$2\" 0 || $k negate \"$2\" 1;;\n\
+         esac\n",
+        keyns_tests::bin_dir().join("keyctl-ns").display(),
+        dir.path().join("said").display(),
+    );
+    let original = FakeOriginal::with(dir, &text);
+    let said = || fs::read_to_string(original.dir.path().join("said")).unwrap();
+    for (what, answer) in [
+        ("piped", Ok("from a pipe")),
+        ("hex", Ok("hex")),
+        ("word", Ok("word")),
+        ("negated", Err(ENOKEY)),
+        ("denied", Err(EACCES)),
+        ("revoked", Err(EKEYREVOKED)),
+        ("empty", Err(ENOKEY)),
+    ] {
+        let answer = answer.map(str::to_owned);
+        assert_eq!(asks_on_host(&unique(what)), answer, "{what}: {}", said());
+        match what {
+            "word" => assert!(said().contains("warning: a payload on the command line")),
+            "denied" => assert!(
+                said().contains("is rejected with EACCES for 1s"),
+                "{}",
+                said()
+            ),
+            "empty" => assert!(
+                said().contains("a user key holds 1 to 32767 bytes"),
+                "{}",
+                said()
+            ),
+            _ => {}
         }
     }
 }
