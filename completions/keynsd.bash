@@ -336,7 +336,7 @@ _keynsd() {
             return 0
             ;;
         keynsd__subcmd__upcall__subcmd__install)
-            opts="-h --program --help"
+            opts="-h --program --request-key --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -344,6 +344,10 @@ _keynsd() {
             case "${prev}" in
                 --program)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-key)
+                    COMPREPLY=($(compgen -W "original keyns" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -368,7 +372,7 @@ _keynsd() {
             return 0
             ;;
         keynsd__subcmd__upcall__subcmd__status)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -40,8 +40,11 @@ complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and not __fish_see
 complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and not __fish_seen_subcommand_from install uninstall status with recover help" -f -a "recover" -d 'Undo a take-over that an interrupted command left behind'
 complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and not __fish_seen_subcommand_from install uninstall status with recover help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from install" -l program -d 'The program [default: keyns-upcall beside keynsd, else in ../libexec/keyns]' -r -F
-complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from install" -s h -l help -d 'Print help'
+complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from install" -l request-key -d 'Which program serves requests of the host [default: as it is; at first, original]' -r -f -a "original\t'The one that is there; keyns-request-key where there is none'
+keyns\t'keyns-request-key, also where there is another'"
+complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from install" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from uninstall" -s h -l help -d 'Print help'
+complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
 complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from with" -l program -d 'The program [default: keyns-upcall beside keynsd, else in ../libexec/keyns]' -r -F
 complete -c keynsd -n "__fish_keynsd_using_subcommand upcall; and __fish_seen_subcommand_from with" -s h -l help -d 'Print help (see more with \'--help\')'
