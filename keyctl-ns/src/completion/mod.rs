@@ -67,8 +67,9 @@ pub fn lines(words: &[OsString], index: usize) -> Vec<u8> {
     let Some(current) = words.get(index) else {
         return Vec::new();
     };
-    let live = Arc::new(Live::new(addresses(words.get(..index).unwrap_or_default())));
-    let mut command = with_values(Cli::command(), &live);
+    let before = words.get(..index).unwrap_or_default();
+    let live = Arc::new(Live::new(addresses(before)));
+    let mut command = with_values(begun(Cli::command(), before), &live);
     let found = match behind_dashes(&command, words, index, &live) {
         Some(found) => found,
         None => {
@@ -89,6 +90,22 @@ pub fn lines(words: &[OsString], index: usize) -> Vec<u8> {
         answer.push(b'\n');
     }
     answer
+}
+
+/// The command line with no other command than the one that was begun: preparing dozens of them to
+/// complete one is most of what completion would cost.
+fn begun(program: clap::Command, words: &[OsString]) -> clap::Command {
+    let own = words.get(1..).unwrap_or_default();
+    let Some(command) = own.iter().find_map(|word| program.find_subcommand(word)) else {
+        return program;
+    };
+    program
+        .get_arguments()
+        .fold(clap::Command::new("keyctl-ns"), |alone, arg| {
+            alone.arg(arg.clone())
+        })
+        .disable_help_subcommand(true)
+        .subcommand(command.clone())
 }
 
 /// The sockets of the daemon that the words before the current one name.
