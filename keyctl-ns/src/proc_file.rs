@@ -7,6 +7,9 @@ use keyns::serial::KeySerial;
 /// Digits of a serial at the beginning of a line.
 const DIGITS: usize = 8;
 
+/// Bytes before the blank in front of the time: serial, seven flags, a count of up to five digits.
+const BEFORE_TIME: usize = DIGITS + 1 + 7 + 1 + 5;
+
 /// The file as it was read once. Its lines are taken apart when they are asked for: there may be
 /// tens of thousands, of which a command shows few.
 #[derive(Debug, Default)]
@@ -41,12 +44,12 @@ impl ProcFile {
     /// descriptions can forge lines.
     #[must_use]
     pub fn line(&self, serial: KeySerial, described: &KeyDescription) -> Option<ProcKey> {
-        let line = self.claimed(serial)?;
+        let line = ProcKey::parse(self.claimed(serial)?)?;
         line.agrees_with(described).then_some(line)
     }
 
     /// The only line that claims to be that of a key.
-    fn claimed(&self, serial: KeySerial) -> Option<ProcKey> {
+    fn claimed(&self, serial: KeySerial) -> Option<&[u8]> {
         let number = u32::try_from(serial.raw()).ok()?;
         let first = self.index.partition_point(|(other, _)| *other < number);
         let (_, start) = self.index.get(first).filter(|(it, _)| *it == number)?;
@@ -54,7 +57,7 @@ impl ProcFile {
             return None;
         }
         let rest = self.text.get(*start..)?;
-        ProcKey::parse(rest.split(|byte| *byte == b'\n').next()?)
+        rest.split(|byte| *byte == b'\n').next()
     }
 
     /// At least how many seconds a key has left, as far as the file shows it; `described` is asked
@@ -66,6 +69,14 @@ impl ProcFile {
         described: impl FnOnce() -> Option<KeyDescription>,
     ) -> Option<u64> {
         let line = self.claimed(serial)?;
+        // Most keys do not expire, and that is seen without taking the line apart.
+        if line
+            .get(BEFORE_TIME..)
+            .is_some_and(|rest| rest.starts_with(b" perm "))
+        {
+            return None;
+        }
+        let line = ProcKey::parse(line)?;
         let left = seconds_left(&line)?;
         line.agrees_with(&described()?).then_some(left)
     }

@@ -1,5 +1,6 @@
 //! How values are shown to people.
 
+use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -14,6 +15,9 @@ use keyns_interfaces::upcalls::{Requester, Rule, Target, UpcallInfo};
 
 use crate::args::NAMESPACES;
 use crate::table::Table;
+
+/// Bytes of a text as long as a table's cell should be.
+pub const SHORT: usize = 80;
 
 /// Text of somebody else, made safe for a terminal.
 #[must_use]
@@ -30,7 +34,21 @@ pub fn bytes(text: &ByteText) -> String {
 /// The same, at most as long as a table's cell should be.
 #[must_use]
 pub fn short(text: &ByteText) -> String {
-    Escaped::new(text.bytes()).cut(80).to_string()
+    Escaped::new(text.bytes()).cut(SHORT).to_string()
+}
+
+/// Writes what [`bytes`] or, with a `limit`, [`short`] returns; most texts are harmless and short
+/// enough to go out as they are.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_bytes(out: &mut dyn Write, text: &[u8], limit: usize) -> io::Result<()> {
+    let is_harmless = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+    if text.len() <= limit && text.iter().all(is_harmless) {
+        out.write_all(text)
+    } else {
+        write!(out, "{}", Escaped::new(text).cut(limit))
+    }
 }
 
 /// `user: description` of a key, for sentences.
@@ -364,6 +382,19 @@ mod tests {
         }
         assert_eq!(milliseconds(12), "12ms");
         assert_eq!(milliseconds(1549), "1.5s");
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_returned() {
+        let long = "x".repeat(SHORT + 1);
+        for text in ["", "plain", "back\\slash", "\x1b[2J", "ü\n", &long] {
+            let text = ByteText(text.as_bytes().to_vec());
+            for (limit, expected) in [(usize::MAX, bytes(&text)), (SHORT, short(&text))] {
+                let mut out = Vec::new();
+                write_bytes(&mut out, text.bytes(), limit).unwrap();
+                assert_eq!(out, expected.as_bytes());
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use clap::Args;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
-use keyns::text::Escaped;
 use keyns_interfaces::ByteText;
 use serde::Serialize;
 
@@ -17,6 +16,7 @@ use crate::keyctl::description::Viewer;
 use crate::own_tree::{Branches, Listener, Root, Visit};
 use crate::style;
 use crate::ui::SCHEMA_VERSION;
+use crate::view;
 
 /// Show keyrings of your own and what they hold, quickly
 ///
@@ -117,9 +117,9 @@ impl Listener for Lines<'_> {
         }
         self.out.write_all(b"  ")?;
         self.branches.begin(visit, self.out)?;
-        text(self.out, visit.key.type_)?;
+        view::write_bytes(self.out, visit.key.type_, usize::MAX)?;
         self.out.write_all(b": ")?;
-        text(self.out, visit.key.description)?;
+        view::write_bytes(self.out, visit.key.description, usize::MAX)?;
         if let Some(note) = visit.note {
             let faint = if self.colours {
                 style::FAINT
@@ -137,18 +137,6 @@ impl Listener for Lines<'_> {
             write!(self.out, "{:34}", "")?;
         }
         self.branches.end(hidden, self.out)
-    }
-}
-
-/// Somebody else's text, made safe for a terminal; most of it is so already.
-fn text(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
-    if bytes
-        .iter()
-        .all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\')
-    {
-        out.write_all(bytes)
-    } else {
-        write!(out, "{}", Escaped::new(bytes))
     }
 }
 

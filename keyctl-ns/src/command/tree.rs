@@ -137,10 +137,10 @@ impl Own {
     }
 }
 
-/// A key that was come to, with its expiry as far as `file` shows it.
-fn info(visit: &Visit<'_>, file: &ProcFile) -> KeyInfo {
+/// When a key that was come to expires, as far as `file` shows it.
+fn expires_in(visit: &Visit<'_>, file: &ProcFile) -> Option<u64> {
     let key = visit.key;
-    let described = || {
+    file.expires_in(visit.serial, || {
         Some(KeyDescription {
             type_: key.type_.to_vec(),
             uid: (key.uid != -1).then_some(key.uid.cast_unsigned()),
@@ -148,10 +148,15 @@ fn info(visit: &Visit<'_>, file: &ProcFile) -> KeyInfo {
             mask: Mask::from_raw(key.mask)?,
             description: key.description.to_vec(),
         })
-    };
+    })
+}
+
+/// A key that was come to.
+fn info(visit: &Visit<'_>, file: &ProcFile) -> KeyInfo {
+    let key = visit.key;
     KeyInfo {
         serial: visit.serial.raw(),
-        expires_in: file.expires_in(visit.serial, described),
+        expires_in: expires_in(visit, file),
         type_: String::from_utf8_lossy(key.type_).into_owned(),
         // −1 is the kernel's “no id” in both forms.
         uid: key.uid.cast_unsigned(),
@@ -199,10 +204,22 @@ struct Lines<'a> {
 impl Listener for Lines<'_> {
     fn begin(&mut self, visit: &Visit<'_>) -> io::Result<()> {
         self.branches.begin(visit, self.out)?;
-        let mut node = Node::leaf(info(visit, self.file));
-        node.label = (visit.depth == 0).then(|| self.label.to_owned());
-        node.note = visit.note;
-        draw(self.out, &node, self.paint)
+        if visit.depth == 0 {
+            let bold = self.paint.bold;
+            write!(self.out, "{bold}{}{bold:#}  ", self.label)?;
+        }
+        let key = visit.key;
+        let line = Line {
+            serial: visit.serial.raw(),
+            mask: key.mask,
+            uid: key.uid.cast_unsigned(),
+            type_: key.type_,
+            description: key.description,
+            expires_in: expires_in(visit, self.file),
+        };
+        line.draw(self.out, self.paint)?;
+        note(self.out, visit.note, self.paint)?;
+        writeln!(self.out)
     }
 
     fn end(&mut self, hidden: usize) -> io::Result<()> {
@@ -343,24 +360,59 @@ impl Paint {
     }
 }
 
-fn draw(out: &mut dyn Write, node: &Node, Paint { bold, faint }: Paint) -> io::Result<()> {
+/// What is shown of every key.
+struct Line<'a> {
+    serial: i32,
+    mask: u32,
+    uid: u32,
+    type_: &'a [u8],
+    description: &'a [u8],
+    expires_in: Option<u64>,
+}
+
+impl Line<'_> {
+    fn draw(&self, out: &mut dyn Write, Paint { faint, .. }: Paint) -> io::Result<()> {
+        let mask = view::mask(self.mask);
+        write!(
+            out,
+            "{}  {faint}{mask}  uid {}{faint:#}  ",
+            self.serial, self.uid
+        )?;
+        view::write_bytes(out, self.type_, usize::MAX)?;
+        out.write_all(b": ")?;
+        view::write_bytes(out, self.description, view::SHORT)?;
+        match self.expires_in {
+            Some(left) => write!(out, "  {faint}expires in {}{faint:#}", view::seconds(left)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn note(out: &mut dyn Write, note: Option<&str>, Paint { faint, .. }: Paint) -> io::Result<()> {
+    match note {
+        Some(note) => write!(out, "  {faint}({note}){faint:#}"),
+        None => Ok(()),
+    }
+}
+
+fn draw(out: &mut dyn Write, node: &Node, paint: Paint) -> io::Result<()> {
+    let Paint { bold, faint } = paint;
     if let Some(label) = &node.label {
         write!(out, "{bold}{label}{bold:#}")?;
     }
     if let Some(key) = &node.key {
-        let gap = if node.label.is_some() { "  " } else { "" };
-        write!(
-            out,
-            "{gap}{}  {faint}{}  uid {}{faint:#}  {}: {}",
-            key.serial,
-            view::mask(key.mask),
-            key.uid,
-            view::safe(&key.type_),
-            view::short(&key.description)
-        )?;
-        if let Some(left) = key.expires_in {
-            write!(out, "  {faint}expires in {}{faint:#}", view::seconds(left))?;
+        if node.label.is_some() {
+            out.write_all(b"  ")?;
         }
+        let line = Line {
+            serial: key.serial,
+            mask: key.mask,
+            uid: key.uid,
+            type_: key.type_.as_bytes(),
+            description: key.description.bytes(),
+            expires_in: key.expires_in,
+        };
+        line.draw(out, paint)?;
         for grant in &key.grants {
             write!(
                 out,
@@ -369,9 +421,7 @@ fn draw(out: &mut dyn Write, node: &Node, Paint { bold, faint }: Paint) -> io::R
             )?;
         }
     }
-    if let Some(note) = node.note {
-        write!(out, "  {faint}({note}){faint:#}")?;
-    }
+    note(out, node.note, paint)?;
     writeln!(out)
 }
 

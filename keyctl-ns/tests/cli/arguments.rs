@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
 use keyctl_ns::cli::Cli;
 use keyctl_ns::command::Command;
 use keyctl_ns::command::container::ContainerCommand;
 use keyctl_ns::command::intercept::InterceptAction;
+use keyctl_ns::command::watch::{Topic, What};
 use proptest::prelude::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -80,6 +81,31 @@ fn a_payload_is_an_argument_only_in_the_forms_of_keyctl() {
     assert!(parse("update %user:token secret").is_ok());
     assert!(parse("update %user:token secret --file f").is_err());
     assert!(parse("answer 7 --payload-file").is_err());
+}
+
+#[test]
+fn no_key_is_written_like_a_topic() {
+    let watched = |word: &str| {
+        let Command::Watch(args) = parse(&format!("watch {word}")).unwrap().command else {
+            panic!()
+        };
+        args.what
+    };
+    for topic in Topic::value_variants() {
+        let value = topic.to_possible_value().unwrap();
+        let word = value.get_name();
+        assert_eq!(watched(word), [What::Topic(*topic)]);
+        // As the type keyring, a description or a container it is a key again.
+        for key in [
+            format!("%:{word}"),
+            format!("%user:{word}"),
+            format!("{word}/user:x"),
+        ] {
+            assert_eq!(watched(&key), [What::Key(key.parse().unwrap())]);
+        }
+    }
+    assert_eq!(watched("-3"), [What::Key("@s".parse().unwrap())]);
+    assert!(parse("watch").is_ok());
 }
 
 #[test]
@@ -167,5 +193,8 @@ proptest! {
     fn no_key_makes_the_parser_panic(key in "[-@%/:.0-9a-z\\PC]{0,30}") {
         let _ = Cli::try_parse_from(["keyctl-ns", "describe", &key]);
         let _ = Cli::try_parse_from(["keyctl-ns", "grant", &key, &key, &key]);
+        let _ = Cli::try_parse_from(["keyctl-ns", "watch", &key, &key]);
+        let _ = Cli::try_parse_from(["keyctl-ns", "setperm", &key, &key]);
+        let _ = Cli::try_parse_from(["keyctl-ns", "negate", &key, &key, &key]);
     }
 }

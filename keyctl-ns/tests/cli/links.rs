@@ -1,6 +1,6 @@
 //! Keyrings and what they hold: `newring`, `link`, `unlink`, `search`, `clear`.
 
-use crate::session::Session;
+use crate::session::{Session, more_than_the_quota};
 use insta::assert_snapshot;
 use keyns_sys::KeySerial;
 use keyns_sys::key as sys;
@@ -212,7 +212,8 @@ fn a_used_up_quota_is_code_5_and_names_the_uid() {
     // A uid of this test's own; nobody else's keys count against it.
     let uid = 2_100_000_101;
     let long = "n".repeat(4000);
-    let mut outputs = (0..8).map(|n| session.run_as(uid, ["newring", &format!("{n}{long}")], b""));
+    let mut outputs = (0..more_than_the_quota(4000))
+        .map(|n| session.run_as(uid, ["newring", &format!("{n}{long}")], b""));
     let refused = outputs.find(|output| output.code != 0).expect("a quota");
     assert_eq!(refused.code, 5, "{refused}");
     assert!(

@@ -95,6 +95,18 @@ impl Session {
     }
 }
 
+/// How many things of `size` bytes are more than the quota of a user who is not root. An administrator
+/// may have made it larger than it is by default.
+pub(crate) fn more_than_the_quota(size: usize) -> usize {
+    let limit = std::fs::read_to_string("/proc/sys/kernel/keys/maxbytes").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    assert!(
+        limit < 10_000_000,
+        "a quota of {limit} bytes takes too long to use up"
+    );
+    limit / size + 1
+}
+
 /// Runs a command with `input` on standard input.
 pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
     let mut child = command
