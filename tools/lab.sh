@@ -79,7 +79,16 @@ if [ $# -gt 0 ]; then
     exec 3> >(exec cat) 4> >(exec cat >&2)
     out=$!
     boot con0=null,fd:5 ssl0=null,fd:3 ssl1=null,fd:4 \
-        </dev/null >"$share/kernel" 2>&1 5>>"$share/console" || status=$?
+        </dev/null >"$share/kernel" 2>&1 5>>"$share/console" &
+    kernel_pid=$!
+    until [ -s "$share/status" ] || ! kill -0 "$kernel_pid" 2>/dev/null; do sleep 0.05; done
+    # All is said and done. Some kernels fall over their own end and never come to it.
+    for _ in {1..60}; do
+        kill -0 "$kernel_pid" 2>/dev/null || break
+        sleep 0.05
+    done
+    kill -KILL "$kernel_pid" 2>/dev/null || true
+    wait "$kernel_pid" 2>/dev/null || status=$?
     exec 3>&- 4>&-
     wait "$out" || true
 else
