@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::mainline::shared;
+
 /// What went wrong, on which file.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeOverError {
@@ -305,15 +307,11 @@ impl Change {
         }
         remove_file(&self.users)?;
         remove_file(&self.lock)?;
-        for directory in self
-            .lock
-            .parent()
-            .into_iter()
-            .chain([self.lasting.as_path()])
-        {
-            // Not empty: a daemon uses it too.
-            let _ = fs::remove_dir(directory);
+        // Not empty: a daemon uses it too. One that has ended meanwhile left what all share.
+        if let Some(shared) = self.lock.parent() {
+            let _ = shared::retire(shared);
         }
+        let _ = fs::remove_dir(&self.lasting);
         Ok(())
     }
 
