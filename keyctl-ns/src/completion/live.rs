@@ -18,7 +18,7 @@ use crate::daemon;
 /// How long the daemon may take, connection and answer together. More would be felt as a pause.
 pub const PATIENCE: Duration = Duration::from_millis(40);
 
-/// How many keys of the caller are looked at, about four milliseconds' worth.
+/// How many keys of the caller are looked at, about ten milliseconds' worth.
 const MOST_KEYS: usize = 2000;
 
 /// The way to values that exist.
