@@ -12,6 +12,7 @@ mod keyctl;
 mod machine;
 mod parts;
 mod ping;
+mod place;
 mod quota;
 mod request_key;
 mod round_trip;

@@ -77,6 +77,11 @@ pub(crate) fn run(socket: &Path, listing: &str) -> Result<(), Failure> {
 pub(crate) struct PingServer(Child);
 
 impl PingServer {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Starts one and waits until it listens.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::Failure;
 use crate::parts::Plan;
 use crate::ping::PingServer;
+use crate::place::Apart;
 use crate::sample::Sample;
 use crate::table::Row;
 use crate::world::World;
@@ -32,7 +33,8 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let listing = listing(daemon.call(LIST)?)?;
     // Beside the daemon's, and removed with it.
     let socket = world.socket().with_file_name("bench");
-    let _server = PingServer::start(&socket, &listing)?;
+    let server = PingServer::start(&socket, &listing)?;
+    let _apart = Apart::from(&[world.pid(), server.pid()])?;
     let mut bare = Caller::new(&socket)?;
     let (mut list, mut ping, mut bare_list) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..plan.pairs + 100 {
