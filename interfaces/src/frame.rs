@@ -94,6 +94,7 @@ impl Bytes {
     }
 
     /// As `Vec::extend_from_slice`, but wipes the old memory when it moves.
+    #[inline]
     fn append(&mut self, more: &[u8]) {
         self.reserve(more.len());
         self.0.extend_from_slice(more);
@@ -102,12 +103,18 @@ impl Bytes {
     fn reserve(&mut self, more: usize) {
         let needed = self.0.len().saturating_add(more);
         if needed > self.0.capacity() {
-            // In large steps: whatever is outgrown has to be wiped.
-            let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 4).max(512));
-            larger.extend_from_slice(&self.0);
-            // Dropping the former buffer wipes it.
-            self.0 = Zeroizing::new(larger);
+            self.grow(needed);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        // In large steps, and the first one large enough for most frames: whatever is outgrown has to
+        // be wiped.
+        let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 4).max(SMALL));
+        larger.extend_from_slice(&self.0);
+        // Dropping the former buffer wipes it.
+        self.0 = Zeroizing::new(larger);
     }
 }
 
@@ -118,11 +125,17 @@ struct Outgoing {
 
 impl std::io::Write for Outgoing {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.write_all(buf).map(|()| buf.len())
+    }
+
+    // JSON is written in pieces of a byte or two.
+    #[inline]
+    fn write_all(&mut self, buf: &[u8]) -> std::io::Result<()> {
         if self.bytes.len() + buf.len() >= self.limit {
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
         self.bytes.append(buf);
-        Ok(buf.len())
+        Ok(())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
