@@ -9,7 +9,7 @@ use keyns::errno_text::text_of;
 use keyns::request_key_conf::{
     self as rules, Argument, BadMacro, Choice, Command, Event, MAX_ARGUMENTS, Macro, Places,
 };
-use keyns_sys::handler;
+use keyns_sys::execute;
 use keyns_sys::process::Ending;
 use keyns_sys::{KeySerial, key};
 
@@ -160,7 +160,8 @@ impl Request<'_> {
         if command.piped {
             return self.pipe(&prepared);
         }
-        let error = handler::execute(&prepared.program, &prepared.arguments);
+        let words: Vec<&CStr> = prepared.arguments.iter().map(CString::as_c_str).collect();
+        let error = execute::file(&prepared.program, &words);
         Err(prepared.not_executed(&error))
     }
 

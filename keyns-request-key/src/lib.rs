@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments) -> i32 {
     }
     // Before anything is opened: the kernel starts its helpers without them.
     fill_standard_descriptors();
-    keyns_sys::handler::ignore_broken_pipes();
+    keyns_sys::execute::ignore_broken_pipes();
     let options = Options::read(arguments);
     let report = Report::new(options.verbose, !options.unlogged);
     match serve(&options, &report) {

@@ -88,7 +88,8 @@ pub fn variable(name: &str) -> Option<CString> {
     CString::new(std::env::var_os(name)?.into_vec()).ok()
 }
 
-/// Makes writing to a closed pipe an error, as the standard library's start-up does.
+/// Makes writing to a closed pipe an error, as the standard library's start-up does, here and in
+/// programs that are executed with [`file`] or started as a [handler](crate::handler).
 pub fn ignore_broken_pipes() {
     // Safety: ignoring a signal runs no code of this process.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

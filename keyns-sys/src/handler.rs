@@ -18,25 +18,6 @@ unsafe extern "C" {
     static environ: *const *const libc::c_char;
 }
 
-/// Ignores `SIGPIPE`, here and in all programs that are started: a write to a pipe without a reader
-/// fails with `EPIPE`.
-pub fn ignore_broken_pipes() {
-    // Safety: ignoring a signal runs no code of this process.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-}
-
-/// Replaces the process by a program, with the environment of this one.
-///
-/// Returns only when that failed.
-#[must_use]
-pub fn execute(program: &CStr, arguments: &[CString]) -> io::Error {
-    let pointers = pointers(arguments);
-    // Safety: the path ends in NUL; both arrays end in a null pointer and point to strings that
-    // outlive the call. Nobody changes the environment: helpers have one thread, and this is it.
-    unsafe { libc::execve(program.as_ptr(), pointers.as_ptr(), environ) };
-    io::Error::last_os_error()
-}
-
 fn pointers(arguments: &[CString]) -> Vec<*const libc::c_char> {
     let words = arguments.iter().map(|word| word.as_ptr());
     words.chain([ptr::null()]).collect()
