@@ -1,6 +1,6 @@
 //! What a killed test leaves: instances of the engine under names of [`crate::unique`], whose
-//! process is gone. Found by name, so that neither a daemon of this machine nor a test that runs is
-//! touched.
+//! process is gone, and entries of the routing table that a test wrote by itself. Found by name, so
+//! that neither a daemon of this machine nor a test that runs is touched.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,6 +12,7 @@ use keyns::engine::mainline::keyring::SERVICE_UID;
 use keyns::engine::mainline::paths::{Paths, SHARED};
 use keyns::engine::mainline::{Mainline, Options};
 use keyns::key_users;
+use keyns::routing::{DIRECTORY, RoutingError, RoutingTable};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Removes everything that tests which are gone have left, and returns the names of their instances.
@@ -20,11 +21,17 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The first thing that cannot be removed; what is left can be tried again.
 pub fn remove(programs: &Path) -> Result<Vec<String>, EngineError> {
     let mut removed = Vec::new();
-    for name in instances().map_err(EngineError::system("list instances"))? {
+    for name in instances()? {
         let (Some(pid), Ok(paths)) = (maker(&name), Paths::new(&name)) else {
             continue;
         };
         if Path::new("/proc").join(pid.to_string()).exists() {
+            continue;
+        }
+        if !paths.runtime().exists() && !paths.state().exists() {
+            withdraw(&name)
+                .map_err(|e| EngineError::system("mend the routing table")(io::Error::other(e)))?;
+            removed.push(name);
             continue;
         }
         end_monitors(&paths).map_err(EngineError::system("end the monitors"))?;
@@ -52,19 +59,43 @@ pub fn remove(programs: &Path) -> Result<Vec<String>, EngineError> {
 }
 
 /// Names of all instances that have a runtime directory, or a container in the routing table.
-fn instances() -> io::Result<BTreeSet<String>> {
+fn instances() -> Result<BTreeSet<String>, EngineError> {
+    let failed = || EngineError::system("list instances");
     let mut names = BTreeSet::new();
     let entries = match fs::read_dir(SHARED) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names),
-        other => other?,
+        other => other.map_err(failed())?,
     };
     for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let entry = entry.map_err(failed())?;
+        if entry.file_type().map_err(failed())?.is_dir() {
             names.extend(entry.file_name().into_string());
         }
     }
+    let routed = routed().map_err(|error| failed()(io::Error::other(error)))?;
+    names.extend(routed);
     Ok(names)
+}
+
+/// Names of the instances that the routing table knows.
+fn routed() -> Result<Vec<String>, RoutingError> {
+    let directory = Path::new(DIRECTORY);
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = RoutingTable::open(directory)?.entries()?;
+    Ok(entries
+        .into_iter()
+        .filter_map(|entry| Some(entry.content.ok()?.instance))
+        .collect())
+}
+
+/// Takes an instance out of the routing table.
+fn withdraw(instance: &str) -> Result<(), RoutingError> {
+    let table = RoutingTable::open(Path::new(DIRECTORY))?;
+    table.withdraw_instance(instance)?;
+    table.remove_if_empty();
+    Ok(())
 }
 
 /// The process that made the name, if it was made by [`crate::unique`].

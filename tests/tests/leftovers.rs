@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyns::engine::mainline::paths::SHARED;
+use keyns::routing::{DIRECTORY, RoutingEntry, RoutingKey, RoutingTable};
 use keyns_tests::{bin_dir, leftovers};
 
 /// The value of a line of `/proc/PID/status`; `None` when the process is gone.
@@ -116,4 +117,26 @@ fn what_a_killed_test_left_is_removed() {
     }
     assert_eq!(traces(name), [""; 0]);
     assert!(!runs(pid) && !runs(&monitor));
+}
+
+#[test]
+fn routes_that_a_killed_test_wrote_by_itself_are_withdrawn() {
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let instance = format!("test-{}-1", gone.id());
+    let key = RoutingKey::AnyId {
+        instance: instance.clone(),
+        container: 1,
+    };
+    let table = RoutingTable::open(Path::new(DIRECTORY)).unwrap();
+    let entry = RoutingEntry {
+        instance: instance.clone(),
+        container: 1,
+        socket: "/nowhere".into(),
+        cgroup: None,
+    };
+    table.publish(&key, &entry).unwrap();
+    let removed = leftovers::remove(&bin_dir()).unwrap();
+    assert!(removed.contains(&instance), "{removed:?}");
+    assert!(!Path::new(DIRECTORY).join(key.file_name()).exists());
 }
