@@ -15,6 +15,7 @@ pub mod key;
 pub mod key_crypto;
 pub mod mount;
 pub mod peer;
+pub mod pidfd;
 pub mod process;
 pub mod requester;
 pub mod routing_entry;

@@ -105,6 +105,12 @@ impl AsFd for ThreadDir {
     }
 }
 
+impl From<OwnedFd> for Namespace {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl Namespace {
     /// The inode that names this namespace as long as anything holds it.
     ///

@@ -91,15 +91,18 @@ fn ancestry(thread: &ThreadDir, kind: NsKind) -> Result<Vec<u64>, Undecidable> {
     if Some(inode) == kind.initial_inode() {
         return Ok(vec![inode]);
     }
-    // The kernel starts us in the initial ones, whatever their inodes are.
-    let ours = requester::own_namespace_inode(kind)?;
     let mut namespace = thread.namespace(kind)?;
     let mut inodes = vec![namespace.inode()?];
-    while inodes.last() != Some(&ours) {
+    // The kernel starts us in the initial ones. Our own are looked up only when they are others.
+    while inodes.last().copied() != kind.initial_inode() {
         if inodes.len() == MAX_LEVELS {
             return Err(Undecidable);
         }
-        namespace = namespace.parent()?;
+        match namespace.parent() {
+            Ok(parent) => namespace = parent,
+            Err(_) if inodes.last() == Some(&requester::own_namespace_inode(kind)?) => break,
+            Err(error) => return Err(error.into()),
+        }
         inodes.push(namespace.inode()?);
     }
     Ok(inodes)

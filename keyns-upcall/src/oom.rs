@@ -3,7 +3,7 @@
 //! A killed helper would leave the kernel's own answer, `ENOKEY` for a minute.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 
 /// Restores the former value when dropped: an executed program must not inherit the protection.
 pub(crate) struct Protection {
@@ -15,24 +15,19 @@ impl Protection {
     /// Sets `oom_score_adj` to −1000; `None` when that is not possible, which changes nothing else.
     pub(crate) fn acquire() -> Option<Self> {
         let path = "/proc/self/oom_score_adj";
-        let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
-        let mut former = Vec::with_capacity(16);
-        file.read_to_end(&mut former).ok()?;
-        let mut protection = Self { file, former };
-        protection.write(b"-1000")?;
-        Some(protection)
-    }
-
-    fn write(&mut self, value: &[u8]) -> Option<()> {
-        self.file.rewind().ok()?;
-        self.file.write_all(value).ok()
+        let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+        // At most “-1000” and a line break, which the kernel gives at once.
+        let mut former = vec![0; 16];
+        let length = file.read_at(&mut former, 0).ok()?;
+        former.truncate(length);
+        file.write_all_at(b"-1000", 0).ok()?;
+        Some(Self { file, former })
     }
 }
 
 impl Drop for Protection {
     fn drop(&mut self) {
-        let former = std::mem::take(&mut self.former);
         // There is no remedy; the value is a hint about memory, nothing depends on it.
-        let _ = self.write(&former);
+        let _ = self.file.write_all_at(&self.former, 0);
     }
 }

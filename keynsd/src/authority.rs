@@ -4,14 +4,14 @@
 //! nothing looked up by its process id, takes part in a decision.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::sync::OnceLock;
 
 use keyns_interfaces::frame::MAX_CALL;
 use keyns_interfaces::{Error, ErrorKind};
+use keyns_sys::requester::NsKind;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
-use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::namespaces;
 
 /// Largest call of a caller who may not change anything, in bytes.
 const MAX_CALL_UNPRIVILEGED: usize = 64 << 10;
@@ -57,7 +57,8 @@ impl Caller {
             Err(Errno::ENOPROTOOPT) => None,
             Err(errno) => return Err(NoCredentials(errno)),
         };
-        let root = ids.uid() == 0 && in_our_user_namespace(pid, pidfd.as_ref());
+        let root = ids.uid() == 0
+            && namespaces::are_ours(NsKind::User, pid, pidfd.as_ref().map(AsFd::as_fd));
         Ok(Self {
             uid: ids.uid(),
             gid: ids.gid(),
@@ -105,32 +106,6 @@ impl Caller {
     pub fn process(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
-}
-
-/// Whether the process lives in the daemon's user namespace. Any doubt is a no.
-///
-/// This only ever takes rights away, so the process id may be used; where there is a pidfd, it shows
-/// afterwards that the id still meant the peer.
-fn in_our_user_namespace(pid: u32, pidfd: Option<&OwnedFd>) -> bool {
-    // The daemon never leaves its own.
-    static OURS: OnceLock<Option<(u64, u64)>> = OnceLock::new();
-    let ours = *OURS.get_or_init(|| user_namespace("self"));
-    ours.is_some() && user_namespace(&pid.to_string()) == ours && pidfd.is_none_or(is_alive)
-}
-
-/// Device and inode of a process' user namespace.
-fn user_namespace(process: &str) -> Option<(u64, u64)> {
-    let file = std::fs::metadata(format!("/proc/{process}/ns/user")).ok()?;
-    Some((file.dev(), file.ino()))
-}
-
-/// A pidfd becomes readable when its process ends (pidfd_open(2)).
-fn is_alive(pidfd: &OwnedFd) -> bool {
-    let mut poll = [PollFd::new(pidfd, PollFlags::IN)];
-    matches!(
-        rustix::event::poll(&mut poll, Some(&Timespec::default())),
-        Ok(0)
-    )
 }
 
 /// What a method does, as far as it matters for who may call it.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod events;
 pub mod front;
+pub mod namespaces;
 pub mod run;
 pub mod services;
 pub mod store;

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::authority::Caller;
+use crate::namespaces;
+use keyns_sys::requester::NsKind;
 use keyns_sys::secret::SecretBytes;
 use keyns_sys::upcall_wire::{
     MAX_INLINE_PAYLOAD, MAX_MESSAGE, Rejection, Request, ToDaemon, ToUpcall, WireError,
@@ -146,10 +148,7 @@ impl UpcallListener {
         // What is said here about requesters is believed. So uid 0 is not enough: root of another user
         // namespace, such as a service with `PrivateUsers=`, can open the socket's file as its owner.
         match Caller::of(socket.as_fd()) {
-            Ok(caller) if caller.is_root() => Ok(Some(UpcallPeer {
-                socket,
-                pid: caller.pid(),
-            })),
+            Ok(program) if program.is_root() => Ok(Some(UpcallPeer { socket, program })),
             Ok(caller) => {
                 let (uid, pid) = (caller.uid(), caller.pid());
                 warn!(uid, pid, "refused a connection to the upcall socket");
@@ -181,14 +180,22 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[derive(Debug)]
 pub struct UpcallPeer {
     socket: UnixStream,
-    pid: u32,
+    program: Caller,
 }
 
 impl UpcallPeer {
     /// PID of the program, for logs.
     #[must_use]
-    pub const fn pid(&self) -> u32 {
-        self.pid
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Whether the program lives in this process's PID namespace, as the one that the kernel starts
+    /// does. Root of a container without a user namespace has the uid that the socket demands, and
+    /// would otherwise be believed about requesters of other containers.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        namespaces::are_ours(NsKind::Pid, self.pid(), self.program.process())
     }
 
     /// The request, which must come first and within 2 s.

@@ -424,7 +424,7 @@ async fn serve(daemon: Rc<Daemon>, peer: UpcallPeer) {
             return;
         }
     };
-    if !requester::is_outside(peer.pid()) {
+    if !peer.is_outside() {
         tracing::warn!(
             pid = peer.pid(),
             "a process of a container posed as keyns-upcall"

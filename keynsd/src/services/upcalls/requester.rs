@@ -1,10 +1,11 @@
 //! From what the kernel said about a request to what everybody may know about it.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use keyns::engine::{ContainerId, ContainerRecord, Namespace};
 use keyns_interfaces::ByteText;
 use keyns_interfaces::upcalls::{Requester, UpcallInfo};
+use keyns_sys::pidfd;
 use keyns_sys::upcall_wire::{Request, RequesterFd};
 
 use super::pending::{RequestId, wall_clock_ms};
@@ -23,12 +24,10 @@ const MAX_ANCESTORS: usize = 64;
 pub(super) fn is_thread(request: &Request, requester: &OwnedFd) -> bool {
     let fd = requester.as_raw_fd();
     let named = match request.fd {
-        RequesterFd::Thread => std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
-            .ok()
-            .and_then(|info| {
-                info.lines()
-                    .find_map(|l| l.strip_prefix("Pid:")?.trim().parse().ok())
-            }),
+        RequesterFd::Thread => match pidfd::thread_id(requester.as_fd()) {
+            Err(error) if pidfd::is_unknown(&error) => thread_of_pidfd(fd),
+            known => known.ok(),
+        },
         // `/proc/TID` or `/proc/TGID/task/TID`: the last component either way.
         RequesterFd::ProcDirectory => std::fs::read_link(format!("/proc/self/fd/{fd}"))
             .ok()
@@ -37,14 +36,11 @@ pub(super) fn is_thread(request: &Request, requester: &OwnedFd) -> bool {
     named == Some(request.tid)
 }
 
-/// Whether a process lives in this process's PID namespace, as the program that the kernel starts
-/// does. Root of a container without a user namespace has the uid that the socket demands, and would
-/// otherwise be believed about requesters of other containers.
-#[must_use]
-pub(super) fn is_outside(pid: u32) -> bool {
-    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid")).ok();
-    let own = namespace("self");
-    own.is_some() && namespace(&pid.to_string()) == own
+/// The thread of one of our descriptors, for kernels that do not tell it of the pidfd itself.
+fn thread_of_pidfd(fd: RawFd) -> Option<u32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    info.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 
 /// The requester's network, as far as it matters for shared answers.
@@ -140,37 +136,6 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-
-    #[test]
-    fn a_process_in_a_pid_namespace_is_not_outside() {
-        assert!(is_outside(std::process::id()));
-        assert!(!is_outside(u32::MAX));
-        // The child of unshare(1) is process 1 of a new namespace.
-        let mut unshare = Command::new("unshare")
-            .args([
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "sh",
-                "-c",
-                "echo; sleep 60",
-            ])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = std::io::BufReader::new(unshare.stdout.take().unwrap());
-        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
-        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
-        let inside: u32 = std::fs::read_to_string(children)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        assert!(!is_outside(inside));
-        unshare.kill().unwrap();
-        unshare.wait().unwrap();
-    }
 
     #[test]
     fn a_child_of_a_child_descends_from_this_process() {
