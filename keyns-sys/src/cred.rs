@@ -73,6 +73,37 @@ pub fn groups() -> io::Result<Vec<u32>> {
     Ok(groups)
 }
 
+/// The permitted capabilities of a thread, one bit each (capget(2), version 3).
+///
+/// # Errors
+/// `ESRCH` when there is no such thread.
+pub fn permitted(tid: u32) -> io::Result<u64> {
+    /// `_LINUX_CAPABILITY_VERSION_3`: two sets of 32.
+    const VERSION: u32 = 0x2008_0522;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let pid =
+        libc::c_int::try_from(tid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut header = Header {
+        version: VERSION,
+        pid,
+    };
+    let mut sets = [Sets::default(); 2];
+    // Safety: both are exclusively borrowed, and version 3 fills two sets.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) })?;
+    Ok(u64::from(sets[1].permitted) << 32 | u64::from(sets[0].permitted))
+}
+
 fn set(call: libc::c_long, id: u32) -> io::Result<()> {
     // −1 is never valid, which is also what makes it good for reading.
     if id == u32::MAX {

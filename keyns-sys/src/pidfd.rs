@@ -24,6 +24,7 @@ const PIDFD_GET_USER_NAMESPACE: libc::c_ulong = without_argument(9);
 const PIDFD_GET_INFO: libc::c_ulong =
     0xC000_0000 | (size_of::<Info>() as libc::c_ulong) << 16 | 0xFF << 8 | 11;
 const PIDFD_INFO_PID: u64 = 1;
+const PIDFD_INFO_CREDS: u64 = 2;
 
 /// `struct pidfd_info`, version 0.
 #[repr(C)]
@@ -58,13 +59,27 @@ pub fn namespace(pidfd: BorrowedFd<'_>, kind: NsKind) -> io::Result<Namespace> {
     Ok(Namespace::from(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
 }
 
-/// The id of the thread, of the first one for a pidfd of a process, in the caller's PID namespace.
+/// Who a thread is, with ids of the caller's PID and user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Id of the thread; for a pidfd of a process, of its first one.
+    pub tid: u32,
+    /// Id of its process.
+    pub tgid: u32,
+    /// Real, effective, saved and file system uid.
+    pub uids: [u32; 4],
+    /// Real, effective, saved and file system gid.
+    pub gids: [u32; 4],
+}
+
+/// What the kernel says of the thread or process.
 ///
 /// # Errors
 /// `ENOTTY` before Linux 6.13, `ESRCH` when it has ended.
-pub fn thread_id(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
+pub fn identity(pidfd: BorrowedFd<'_>) -> io::Result<Identity> {
+    const WANTED: u64 = PIDFD_INFO_PID | PIDFD_INFO_CREDS;
     let mut info = Info {
-        mask: PIDFD_INFO_PID,
+        mask: WANTED,
         ..Info::default()
     };
     // Safety: the structure is exclusively borrowed, and its size is part of the request.
@@ -76,10 +91,16 @@ pub fn thread_id(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut info,
         )
     })?;
-    if info.mask & PIDFD_INFO_PID == 0 {
+    if info.mask & WANTED != WANTED {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(info.pid)
+    let [ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid] = info.ids;
+    Ok(Identity {
+        tid: info.pid,
+        tgid: info.tgid,
+        uids: [ruid, euid, suid, fsuid],
+        gids: [rgid, egid, sgid, fsgid],
+    })
 }
 
 /// Whether the error means that this kernel does not know the request.
@@ -100,9 +121,14 @@ mod tests {
         // Safety: takes nothing.
         let tid = unsafe { libc::gettid() } as u32;
         let pidfd = pidfd_of_thread(tid).unwrap();
-        match thread_id(pidfd.as_fd()) {
+        match identity(pidfd.as_fd()) {
             Err(error) if is_unknown(&error) => {}
-            other => assert_eq!(other.unwrap(), tid),
+            other => {
+                let identity = other.unwrap();
+                assert_eq!((identity.tid, identity.tgid), (tid, std::process::id()));
+                assert_eq!(identity.uids[1], crate::cred::effective_uid());
+                assert_eq!(identity.gids[1], crate::cred::effective_gid());
+            }
         }
         let directory = ThreadDir::open(tid).unwrap();
         for kind in [NsKind::Pid, NsKind::User, NsKind::Net] {
@@ -119,7 +145,7 @@ mod tests {
     #[test]
     fn a_descriptor_of_another_kind_is_refused() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(is_unknown(&thread_id(file.as_fd()).unwrap_err()));
+        assert!(is_unknown(&identity(file.as_fd()).unwrap_err()));
         assert!(is_unknown(
             &namespace(file.as_fd(), NsKind::Pid).unwrap_err()
         ));
@@ -130,7 +156,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pidfd = pidfd_of_thread(child.id()).unwrap();
         child.wait().unwrap();
-        assert!(thread_id(pidfd.as_fd()).is_err());
+        assert!(identity(pidfd.as_fd()).is_err());
         assert!(namespace(pidfd.as_fd(), NsKind::User).is_err());
     }
 }

@@ -64,7 +64,7 @@ fn decide(
     let callout = SecretBytes::new(key::read(auth.serial)?);
     let _ = helper_process::forbid_dumps();
     let handle = Handle::open(auth, thread);
-    let credentials = Credentials::of(&handle.thread)?;
+    let credentials = Credentials::of(&handle.thread, handle.pidfd(), auth.tid)?;
     let ids = (credentials.uids[3], credentials.gids[3]);
     let request = Request {
         target: invocation.target,
@@ -129,6 +129,10 @@ impl Handle {
         }
     }
 
+    fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
     const fn kind(&self) -> RequesterFd {
         if self.pidfd.is_some() {
             RequesterFd::Thread
@@ -140,6 +144,6 @@ impl Handle {
 
 impl AsFd for Handle {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_ref().map_or(self.thread.as_fd(), AsFd::as_fd)
+        self.pidfd().unwrap_or_else(|| self.thread.as_fd())
     }
 }

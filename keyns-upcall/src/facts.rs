@@ -1,8 +1,10 @@
 //! What the kernel says about the requesting thread besides where it lives.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use keyns_sys::requester::{self, NsKind, ThreadDir};
+use keyns_sys::{cred, pidfd};
 
 use crate::routing::Undecidable;
 
@@ -48,7 +50,8 @@ impl Stat {
     }
 }
 
-/// From `/proc/<tid>/status`.
+/// Who the thread is.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) tgid: u32,
     pub(crate) uids: [u32; 4],
@@ -57,11 +60,35 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Reads the credentials of a thread.
+    /// The credentials of a thread, from its pidfd where the kernel tells them there.
     ///
     /// # Errors
     /// [`Undecidable`] when the thread is gone or the kernel's format is another.
-    pub(crate) fn of(thread: &ThreadDir) -> Result<Self, Undecidable> {
+    pub(crate) fn of(
+        thread: &ThreadDir,
+        pidfd: Option<BorrowedFd<'_>>,
+        tid: u32,
+    ) -> Result<Self, Undecidable> {
+        let Some(pidfd) = pidfd else {
+            return Self::read(thread);
+        };
+        // First by its number: if the pidfd still has it afterwards, it was this thread's all the time.
+        let permitted = cred::permitted(tid)?;
+        match pidfd::identity(pidfd) {
+            Ok(identity) if identity.tid == tid => Ok(Self {
+                tgid: identity.tgid,
+                uids: identity.uids,
+                gids: identity.gids,
+                permitted,
+            }),
+            Ok(_) => Err(Undecidable),
+            Err(error) if pidfd::is_unknown(&error) => Self::read(thread),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// From `/proc/<tid>/status`, which takes the kernel as long as half of all the other facts.
+    fn read(thread: &ThreadDir) -> Result<Self, Undecidable> {
         Self::parse(&thread.read(c"status", 1 << 20)?).ok_or(Undecidable)
     }
 
@@ -124,6 +151,8 @@ pub(crate) fn open_thread(tid: u32) -> Result<ThreadDir, Undecidable> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -154,8 +183,16 @@ mod tests {
 
     #[test]
     fn the_facts_of_this_very_thread_can_be_read() {
-        let thread = open_thread(std::process::id()).unwrap();
-        assert_eq!(Credentials::of(&thread).unwrap().tgid, std::process::id());
+        let own = std::process::id();
+        let thread = open_thread(own).unwrap();
+        let pidfd = requester::pidfd_of_thread(own).unwrap();
+        let read = Credentials::of(&thread, None, own).unwrap();
+        assert_eq!(read.tgid, own);
+        assert_eq!(
+            Credentials::of(&thread, Some(pidfd.as_fd()), own).unwrap(),
+            read
+        );
+        assert!(Credentials::of(&thread, Some(pidfd.as_fd()), 2).is_err());
         assert!(!Stat::of(&thread).unwrap().is_kernel_thread());
         assert!(
             Stat::of(&open_thread(2).unwrap())

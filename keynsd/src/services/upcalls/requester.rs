@@ -24,9 +24,9 @@ const MAX_ANCESTORS: usize = 64;
 pub(super) fn is_thread(request: &Request, requester: &OwnedFd) -> bool {
     let fd = requester.as_raw_fd();
     let named = match request.fd {
-        RequesterFd::Thread => match pidfd::thread_id(requester.as_fd()) {
+        RequesterFd::Thread => match pidfd::identity(requester.as_fd()) {
             Err(error) if pidfd::is_unknown(&error) => thread_of_pidfd(fd),
-            known => known.ok(),
+            known => known.ok().map(|identity| identity.tid),
         },
         // `/proc/TID` or `/proc/TGID/task/TID`: the last component either way.
         RequesterFd::ProcDirectory => std::fs::read_link(format!("/proc/self/fd/{fd}"))
