@@ -86,7 +86,7 @@ _keynsd() {
 
     case "${cmd}" in
         keynsd)
-            opts="-h -V --instance --helpers --service-uid --transient --help --version upcall help"
+            opts="-h -V --instance --engine --helpers --service-uid --transient --help --version upcall help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -94,6 +94,10 @@ _keynsd() {
             case "${prev}" in
                 --instance)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --engine)
+                    COMPREPLY=($(compgen -W "auto mainline patched" -- "${cur}"))
                     return 0
                     ;;
                 --helpers)

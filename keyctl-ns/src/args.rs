@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use jiff::{Span, SpanRelativeTo, Unit};
-use keyns::engine::mainline::paths::Paths;
+use keyns::engine::paths::Paths;
 use keyns::errno::Errno;
 use keyns::name::ContainerPath;
 use keyns::rights::Rights;

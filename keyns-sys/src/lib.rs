@@ -6,6 +6,9 @@
 
 pub mod arena;
 mod call;
+pub mod container;
+pub mod container_abi;
+pub mod container_key;
 pub mod cred;
 pub mod execute;
 pub mod handler;

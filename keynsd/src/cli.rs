@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use keyns::engine::mainline::keyring::SERVICE_UID;
-use keyns::engine::mainline::paths::Paths;
+use keyns::engine::EngineChoice;
+use keyns::engine::keyring::SERVICE_UID;
+use keyns::engine::paths::Paths;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
@@ -31,6 +33,10 @@ struct DaemonArgs {
     /// Name of the instance: its sockets are in /run/keyns/NAME, its state in /var/lib/keyns/NAME
     #[arg(long, value_name = "NAME", default_value = "main", value_parser = instance)]
     instance: Paths,
+    /// How containers are made: “mainline” works on every kernel, “patched” only where the kernel has
+    /// container objects; “auto” takes the one that does most on this kernel
+    #[arg(long, value_name = "ENGINE", default_value_t, value_parser = engine_parser())]
+    engine: EngineChoice,
     /// Directory of keyns-stage, keyns-monitor and keyns-shelter [default: beside keynsd, else
     /// ../libexec/keyns]
     #[arg(long, value_name = "DIR")]
@@ -52,6 +58,10 @@ enum Command {
 
 fn instance(name: &str) -> Result<Paths, String> {
     Paths::new(name)
+}
+
+fn engine_parser() -> impl TypedValueParser<Value = EngineChoice> {
+    PossibleValuesParser::new(EngineChoice::WORDS).try_map(|word| word.parse())
 }
 
 /// The command line, for manual pages and completions.
@@ -98,6 +108,7 @@ fn serve(args: DaemonArgs) -> Result<(), crate::run::StartError> {
         .init();
     crate::run::run(Config {
         paths: args.instance,
+        engine: args.engine,
         helpers: args.helpers.unwrap_or_else(|| programs("keyns-stage")),
         service_uid: args.service_uid,
         transient: args.transient,

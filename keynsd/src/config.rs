@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use keyns::engine::mainline::paths::Paths;
+use keyns::engine::EngineChoice;
+use keyns::engine::paths::Paths;
 
 /// The daemon's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Paths of the instance.
     pub paths: Paths,
+    /// The engine to work with.
+    pub engine: EngineChoice,
     /// Directory of the helper programs.
     pub helpers: PathBuf,
     /// Uid whose user keyring holds the registry.

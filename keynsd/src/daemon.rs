@@ -4,8 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use keyns::engine::EngineError;
-use keyns::engine::mainline::Mainline;
+use keyns::engine::{Engine, EngineError};
 use keyns::feature::FeatureRow;
 use keyns_interfaces::{Error, ErrorKind};
 
@@ -26,7 +25,7 @@ pub struct Daemon {
     /// threads and keys.
     pub features: Vec<FeatureRow>,
     /// The engine; its calls block, so services make them with [`Daemon::blocking`].
-    pub engine: Arc<Mainline>,
+    pub engine: Arc<dyn Engine>,
     /// Events to subscribers.
     pub bus: Bus,
     /// What survives a restart.
@@ -51,10 +50,10 @@ impl Daemon {
     pub async fn blocking<R: Send + 'static, E: Into<EngineError> + Send + 'static>(
         self: &Rc<Self>,
         what: impl Into<String>,
-        call: impl FnOnce(&Mainline) -> Result<R, E> + Send + 'static,
+        call: impl FnOnce(&dyn Engine) -> Result<R, E> + Send + 'static,
     ) -> Result<R, Error> {
         let engine = Arc::clone(&self.engine);
-        let result = tokio::task::spawn_blocking(move || call(&engine).map_err(Into::into)).await;
+        let result = tokio::task::spawn_blocking(move || call(&*engine).map_err(Into::into)).await;
         match result {
             Ok(result) => result.map_err(|error| engine_error(what, &error)),
             Err(_) => Err(

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use keyns::engine::container::{ExitStatus, State};
-use keyns::engine::mainline::{Mainline, Options, features};
+use keyns::engine::{Engine, Options};
 use keyns::feature::FeatureRow;
 use keyns::probe::KernelFacts;
 use nix::sys::resource::Resource;
@@ -90,8 +90,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
 async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
     demand_helpers(&config)?;
     let lock = lock_instance(&config)?;
-    let (store, engine) = begin(&config).inspect_err(|_| Mainline::withdraw(&config.paths))?;
-    let features = features::rows(facts);
+    let (store, engine) = begin(&config).inspect_err(|_| config.engine.withdraw(&config.paths))?;
+    let features = engine.features(facts);
     let daemon = restore(config, features, store, &engine)
         .await
         .inspect_err(|_| {
@@ -147,7 +147,7 @@ async fn restore(
     config: Config,
     features: Vec<FeatureRow>,
     store: Store,
-    engine: &Arc<Mainline>,
+    engine: &Arc<dyn Engine>,
 ) -> Result<Rc<Daemon>, StartError> {
     let daemon = Rc::new(Daemon {
         bus: Bus::default(),
@@ -171,15 +171,15 @@ async fn restore(
 }
 
 /// Opens the state and starts the engine.
-fn begin(config: &Config) -> Result<(Store, Arc<Mainline>), StartError> {
+fn begin(config: &Config) -> Result<(Store, Arc<dyn Engine>), StartError> {
     let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
-    let started = Mainline::start(Options {
+    let started = config.engine.start(Options {
         paths: config.paths.clone(),
         helpers: config.helpers.clone(),
         service_uid: config.service_uid,
     });
     match started {
-        Ok(engine) => Ok((store, Arc::new(engine))),
+        Ok(engine) => Ok((store, engine)),
         Err(error) => {
             // Removed only if this start has made it: what others stored may be all they have.
             store.withdraw();

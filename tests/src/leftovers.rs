@@ -7,10 +7,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use keyns::engine::EngineError;
-use keyns::engine::mainline::keyring::SERVICE_UID;
-use keyns::engine::mainline::paths::{Paths, SHARED};
-use keyns::engine::mainline::{Mainline, Options};
+use keyns::engine::keyring::SERVICE_UID;
+use keyns::engine::paths::{Paths, SHARED};
+use keyns::engine::{EngineChoice, EngineError, Options};
 use keyns::key_users;
 use keyns::routing::{DIRECTORY, RoutingError, RoutingTable};
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,7 +35,7 @@ pub fn remove(programs: &Path) -> Result<Vec<String>, EngineError> {
         }
         end_monitors(&paths).map_err(EngineError::system("end the monitors"))?;
         for service_uid in service_uids(pid).map_err(EngineError::system("read key users"))? {
-            let engine = Mainline::start(Options {
+            let engine = EngineChoice::Auto.start(Options {
                 paths: paths.clone(),
                 helpers: programs.to_owned(),
                 service_uid,

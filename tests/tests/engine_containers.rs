@@ -6,17 +6,20 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyns::engine::container::{
     ContainerId, ContainerRecord, ContainerSpec, ExitStatus, Namespace, Namespaces, Root,
 };
-use keyns::engine::mainline::paths::Paths;
-use keyns::engine::mainline::{Mainline, Options, RunSpec};
+use keyns::engine::paths::Paths;
+use keyns::engine::process::RunSpec;
+use keyns::engine::{self, EngineChoice, Options};
 use keyns_tests::{bin_dir, unique};
 
 struct Engine {
-    engine: Mainline,
+    engine: Arc<dyn engine::Engine>,
+    paths: Paths,
     next: u64,
     made: Vec<ContainerRecord>,
 }
@@ -25,14 +28,16 @@ impl Engine {
     fn start() -> Self {
         let paths = Paths::new(&unique("engine")).unwrap();
         let service_uid = keyns_tests::service_uid();
-        let engine = Mainline::start(Options {
-            paths,
-            helpers: bin_dir(),
-            service_uid,
-        })
-        .unwrap();
+        let engine = EngineChoice::Auto
+            .start(Options {
+                paths: paths.clone(),
+                helpers: bin_dir(),
+                service_uid,
+            })
+            .unwrap();
         Self {
             engine,
+            paths,
             next: 1,
             made: Vec::new(),
         }
@@ -83,7 +88,7 @@ impl Engine {
         if let Some(made) = self.made.iter_mut().find(|made| made.id == lineage[0].id) {
             made.pins = lineage[0].pins.clone();
         }
-        self.engine.release(&prepared).unwrap();
+        prepared.release().unwrap();
         drop((writer, null));
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -122,7 +127,7 @@ impl Drop for Engine {
             self.remove(record);
         }
         self.engine.dissolve().unwrap();
-        let runtime = self.engine.paths.runtime();
+        let runtime = self.paths.runtime();
         assert!(!runtime.exists());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(
@@ -234,7 +239,7 @@ fn a_nested_container_gets_a_slice_of_its_parents_ids_and_dies_with_it() {
     let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
     let prepared = engine.engine.prepare(&lineage, &spec, &fds).unwrap();
     engine.engine.register(&mut lineage[0], &prepared).unwrap();
-    engine.engine.release(&prepared).unwrap();
+    prepared.release().unwrap();
     let outer = lineage[0].clone();
     engine.made[0] = outer.clone();
 
@@ -325,7 +330,7 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
     let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
     let lineage = [record];
     let prepared = engine.engine.prepare(&lineage, &spec, &fds).unwrap();
-    let error = engine.engine.release(&prepared).unwrap_err();
+    let error = prepared.release().unwrap_err();
     assert_eq!(error.errno(), Some(2), "{error}");
     // It never ran, so another one may.
     let prepared = engine.engine.prepare(
@@ -336,7 +341,7 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
         },
         &fds,
     );
-    engine.engine.release(&prepared.unwrap()).unwrap();
+    prepared.unwrap().release().unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use keyns::engine::mainline::paths::SHARED;
+use keyns::engine::paths::SHARED;
 use keyns::routing::{DIRECTORY, RoutingEntry, RoutingKey, RoutingTable};
 use keyns_tests::{bin_dir, leftovers};
 

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use keyns::engine::mainline::pin;
+use keyns::engine::pin;
 use keyns_tests::instance::Instance;
 
 fn state(instance: &Instance, name: &str) -> String {

@@ -197,3 +197,10 @@ pub struct ContainerRecord {
     /// Whether the end of its lease kills it.
     pub kill_on_close: bool,
 }
+
+/// The innermost container of a lineage with a namespace of that kind of its own.
+pub(super) fn nearest(lineage: &[ContainerRecord], kind: Namespace) -> Option<&ContainerRecord> {
+    lineage
+        .iter()
+        .find(|record| record.namespaces.contains(&kind))
+}

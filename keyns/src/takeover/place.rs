@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::mainline::shared;
+use crate::engine::shared;
 
 /// What went wrong, on which file.
 #[derive(Debug, thiserror::Error)]

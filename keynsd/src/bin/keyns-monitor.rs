@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match keyns::engine::mainline::monitor::main() {
+    match keyns::engine::monitor::main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("keyns-monitor: {error}; this program is started by keynsd");

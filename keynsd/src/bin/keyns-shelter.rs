@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use keyns::engine::mainline::keyring::shelter;
+use keyns::engine::keyring::shelter;
 
 fn main() -> ExitCode {
     match shelter::serve() {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match keyns::engine::mainline::build::main() {
+    match keyns::engine::build::main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("keyns-stage: {error}; this program is started by keynsd");

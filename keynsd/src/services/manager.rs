@@ -31,7 +31,7 @@ pub fn register(router: &mut Router<Daemon>) {
 fn status(daemon: &Rc<Daemon>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
-        engine: "mainline".into(),
+        engine: daemon.engine.name().into(),
         instance: daemon.config.paths.instance().into(),
         kernel: rustix::system::uname()
             .release()

@@ -7,13 +7,14 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use keyns::engine::container::{ContainerId, ContainerSpec, Namespace, Root};
-use keyns::engine::mainline::paths::Paths;
-use keyns::engine::mainline::{Mainline, Options, RunSpec};
+use keyns::engine::paths::Paths;
+use keyns::engine::process::RunSpec;
+use keyns::engine::{EngineChoice, Options};
 use keyns_tests::{bin_dir, service_uid, unique};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name = unique("doomed");
-    let engine = Mainline::start(Options {
+    let engine = EngineChoice::Auto.start(Options {
         paths: Paths::new(&name)?,
         helpers: bin_dir(),
         service_uid: service_uid(),
@@ -38,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let prepared = engine.prepare(std::slice::from_ref(&record), &run, &[null.as_fd(); 3])?;
     engine.register(&mut record, &prepared)?;
-    engine.release(&prepared)?;
+    prepared.release()?;
     println!("{name} {}", prepared.pid);
     std::thread::sleep(Duration::from_secs(1000));
     Ok(())

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::io::{self, BufRead as _, Write as _};
 
-use keyns::engine::mainline::keyring::SessionPlan;
+use keyns::engine::keyring::SessionPlan;
 use keyns_sys::{KeySerial, cred, key};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{setgroups, setresgid, setresuid};

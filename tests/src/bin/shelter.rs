@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match keyns::engine::mainline::keyring::shelter::serve() {
+    match keyns::engine::keyring::shelter::serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("shelter: {failure}");

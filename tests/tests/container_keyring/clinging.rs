@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyns::engine::container::ContainerId;
-use keyns::engine::mainline::keyring::{CopyPlan, CopyState, Home, KeyRef};
+use keyns::engine::keyring::{CopyPlan, CopyState, Home, KeyRef};
 use keyns::mask::Bits;
 use keyns_sys::KeySerial;
 

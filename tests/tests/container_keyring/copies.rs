@@ -5,8 +5,8 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keyns::engine::mainline::keyring::store::now;
-use keyns::engine::mainline::keyring::{CopyPlan, CopyState, Home, KeyError, KeyRef, SourceState};
+use keyns::engine::keyring::store::now;
+use keyns::engine::keyring::{CopyPlan, CopyState, Home, KeyError, KeyRef, SourceState};
 use keyns::expression::copy_mask;
 use keyns::mask::Bits;
 use keyns_sys::KeySerial;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use keyns::engine::container::IdRange;
-use keyns::engine::mainline::keyring::CopyState;
-use keyns::engine::mainline::keyring::container::owner_for;
+use keyns::engine::keyring::CopyState;
+use keyns::engine::keyring::container::owner_for;
 use keyns::mask::Bits;
 
 use crate::engine::*;

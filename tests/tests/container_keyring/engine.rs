@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use keyns::engine::container::{ContainerId, ContainerKeyrings, IdRange};
-use keyns::engine::mainline::keyring::container::owner_for;
-use keyns::engine::mainline::keyring::{
+use keyns::engine::keyring::container::owner_for;
+use keyns::engine::keyring::{
     CopyPlan, Home, KeyError, KeyFacts, KeyRef, KeyWorker, Keys, Tended, WorkerOptions,
 };
-use keyns::engine::mainline::program::SealedProgram;
+use keyns::engine::program::SealedProgram;
 use keyns::mask::Bits;
 use keyns_sys::KeySerial;
 use keyns_sys::secret::SecretBytes;

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use keyns::engine::mainline::keyring::lending::End;
-use keyns::engine::mainline::keyring::store::now;
-use keyns::engine::mainline::keyring::{CopyPlan, CopyState, Home, KeyError, KeyRef, SourceState};
+use keyns::engine::keyring::lending::End;
+use keyns::engine::keyring::store::now;
+use keyns::engine::keyring::{CopyPlan, CopyState, Home, KeyError, KeyRef, SourceState};
 use keyns::mask::Bits;
 use keyns_sys::KeySerial;
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use keyns::engine::mainline::keyring::container::owner_for;
-use keyns::engine::mainline::keyring::{CopyState, Home, KeyError, KeyRef};
+use keyns::engine::keyring::container::owner_for;
+use keyns::engine::keyring::{CopyState, Home, KeyError, KeyRef};
 use keyns::mask::Bits;
 use keyns_sys::KeySerial;
 

@@ -2,28 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::super::build::{self, BuildRequest, ContainerPlan};
 use super::super::container::{
-    ContainerKeyrings, ContainerRecord, ContainerSpec, IdRange, Namespace, Root, State,
+    ContainerKeyrings, ContainerRecord, ContainerSpec, IdRange, Namespace, Root, State, nearest,
 };
+use super::super::contract::Engine as _;
 use super::super::error::EngineError;
-use super::build::{BuildReply, BuildRequest, ContainerPlan};
-use super::channel::Channel;
-use super::engine::{Mainline, PATIENCE, nearest};
-use super::keyring::container::owner_for;
-use super::program::SealedProgram;
-use super::{ids, routes};
+use super::super::keyring::container::owner_for;
+use super::super::{ids, routes};
+use super::engine::Mainline;
 
 impl Mainline {
-    /// Makes a container. `lineage` is its parent, its parent's parent and so on; `taken` are the
-    /// id ranges of its parent's other children.
-    ///
-    /// # Errors
-    /// What failed. What was made is removed again; if that fails too, at the next start.
-    pub fn create(
+    pub(super) fn make(
         &self,
         spec: &ContainerSpec,
         lineage: &[ContainerRecord],
@@ -111,7 +105,7 @@ impl Mainline {
             cgroup: record.cgroup.clone(),
             pins,
         };
-        record.pins = run_builder(
+        record.pins = build::run(
             &self.stage,
             &BuildRequest::Container(plan),
             directory.as_ref(),
@@ -145,36 +139,6 @@ impl Mainline {
                     ids::NESTED_LIMIT
                 ))
             })
-    }
-}
-
-/// Has the builder build something; returns the inodes of what it has pinned, by name.
-pub(super) fn run_builder(
-    stage: &SealedProgram,
-    request: &BuildRequest,
-    directory: Option<&OwnedFd>,
-) -> Result<BTreeMap<String, u64>, EngineError> {
-    let helper = |reason: String| EngineError::Helper {
-        operation: "build namespaces".into(),
-        reason,
-    };
-    let (ours, theirs) = Channel::pair().map_err(EngineError::system("make a socket pair"))?;
-    ours.set_timeout(Some(PATIENCE))
-        .map_err(EngineError::system("set a time-out"))?;
-    let mut child = stage
-        .start(&[], &theirs)
-        .map_err(EngineError::system("start keyns-stage"))?;
-    drop(theirs);
-    let fds: Vec<_> = directory.iter().map(|fd| fd.as_fd()).collect();
-    let reply = ours.call::<_, BuildReply>(request, &fds);
-    if reply.is_err() {
-        let _ = child.kill();
-    }
-    let _ = child.wait();
-    match reply {
-        Ok((Ok(pins), _)) => Ok(pins),
-        Ok((Err(failure), _)) => Err(failure.into()),
-        Err(error) => Err(helper(error.to_string())),
     }
 }
 

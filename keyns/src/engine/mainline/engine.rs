@@ -2,53 +2,46 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keyns_sys::waiting_place;
 
-use super::super::container::{ContainerId, ContainerRecord, IdRange, Namespace};
+use super::super::build::{self, BuildRequest};
+use super::super::cgroup::{self, Cgroups};
+use super::super::choice::Options;
+use super::super::container::{
+    ContainerId, ContainerRecord, ContainerSpec, IdRange, Namespace, nearest,
+};
+use super::super::contract::Engine;
 use super::super::error::EngineError;
-use super::build::BuildRequest;
-use super::cgroup::{self, Cgroups};
-use super::create::run_builder;
-use super::ids::IdPool;
-use super::keyring::{KeyError, KeyWorker, WorkerOptions};
-use super::paths::{Paths, SHARED};
-use super::program::SealedProgram;
-use super::{pin, routes, shared};
-use crate::routing::{DIRECTORY, RoutingError, RoutingTable};
-
-/// How long a helper or a monitor may take for one step.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+use super::super::ids::IdPool;
+use super::super::keyring::{KeyWorker, WorkerOptions};
+use super::super::monitors::{Exits, Monitors, Prepared};
+use super::super::paths::{Paths, SHARED, make_directory};
+use super::super::process::{ProcessState, RunSpec};
+use super::super::program::SealedProgram;
+use super::super::{pin, routes, shared};
+use super::features;
+use crate::feature::FeatureRow;
+use crate::probe::KernelFacts;
+use crate::routing::{DIRECTORY, RoutingTable};
 
 /// How long what a killed daemon left may take to end.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the engine is started with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Paths of the instance.
-    pub paths: Paths,
-    /// Directory of the helper programs `keyns-stage`, `keyns-monitor`, `keyns-shelter`.
-    pub helpers: PathBuf,
-    /// Uid whose user keyring holds the registry.
-    pub service_uid: u32,
-}
-
 /// The engine for stock kernels.
 #[derive(Debug)]
-pub struct Mainline {
-    /// Paths of the instance.
-    pub paths: Paths,
-    /// The thread that possesses the keyrings of all containers.
-    pub keys: KeyWorker,
+pub(in crate::engine) struct Mainline {
+    pub(super) paths: Paths,
+    pub(super) keys: KeyWorker,
     pub(super) ids: IdPool,
     pub(super) cgroups: Cgroups,
     pub(super) routing: RoutingTable,
     pub(super) stage: SealedProgram,
-    pub(super) monitor: SealedProgram,
+    pub(super) monitors: Monitors,
 }
 
 impl Mainline {
@@ -57,7 +50,7 @@ impl Mainline {
     ///
     /// # Errors
     /// A sentence for everything this machine lacks.
-    pub fn start(options: Options) -> Result<Self, EngineError> {
+    pub(in crate::engine) fn start(options: Options) -> Result<Self, EngineError> {
         let paths = options.paths;
         let mount = crate::probe::cgroup2_mount()
             .map_err(EngineError::system("find the cgroup2 file system"))?
@@ -98,20 +91,116 @@ impl Mainline {
             keys,
             ids,
             routing,
-            cgroups,
             stage,
-            monitor: program("keyns-monitor")?,
+            monitors: Monitors::new(paths.clone(), program("keyns-monitor")?, cgroups.monitors()),
+            cgroups,
             paths,
         })
     }
 
-    /// Removes what belongs to no container of `records`: remains of a daemon that was killed while
-    /// it made or removed one. Returns what could not be removed, which the next start tries again:
-    /// one leftover must not keep the daemon from its containers.
-    ///
-    /// # Errors
-    /// When the directories cannot be listed.
-    pub fn reconcile(&self, records: &[ContainerRecord]) -> Result<Vec<EngineError>, EngineError> {
+    /// Takes back what a start that failed has made, as far as nothing of the instance is in it.
+    pub(in crate::engine) fn withdraw(paths: &Paths) {
+        // None of these calls removes what is in use; the first that fails has found such a thing.
+        let _ = (|| {
+            if let Some(mount) = crate::probe::cgroup2_mount()? {
+                Cgroups::remove_unused(&mount, paths.instance())?;
+            }
+            pin::dissolve(&paths.pins())?;
+            let runtime = paths.runtime();
+            for directory in [&runtime.join("monitor"), &runtime] {
+                if *directory == runtime {
+                    let places = runtime.join(waiting_place::FILE_NAME);
+                    match fs::remove_file(places) {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                        _ => fs::remove_file(runtime.join("lock"))?,
+                    }
+                }
+                match fs::remove_dir(directory) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+            shared::retire(Path::new(SHARED))
+        })();
+    }
+
+    pub(super) fn pin_path(&self, record: &ContainerRecord, kind: Namespace) -> PathBuf {
+        self.paths.container_pins(record.id).join(kind.file())
+    }
+}
+
+impl Engine for Mainline {
+    fn name(&self) -> &'static str {
+        "mainline"
+    }
+
+    fn features(&self, facts: &KernelFacts) -> Vec<FeatureRow> {
+        features::rows(facts)
+    }
+
+    fn keys(&self) -> &KeyWorker {
+        &self.keys
+    }
+
+    fn create(
+        &self,
+        spec: &ContainerSpec,
+        lineage: &[ContainerRecord],
+        taken: &[IdRange],
+    ) -> Result<ContainerRecord, EngineError> {
+        self.make(spec, lineage, taken)
+    }
+
+    fn prepare(
+        &self,
+        lineage: &[ContainerRecord],
+        run: &RunSpec,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Prepared, EngineError> {
+        self.start_process(lineage, run, fds)
+    }
+
+    fn register(
+        &self,
+        record: &mut ContainerRecord,
+        prepared: &Prepared,
+    ) -> Result<(), EngineError> {
+        if let Some(inode) = prepared.pid_namespace {
+            record.pins.insert(Namespace::Pid.file().to_owned(), inode);
+            routes::publish(&self.routing, &self.paths, &self.cgroups, record)?;
+        }
+        Ok(())
+    }
+
+    fn unregister(
+        &self,
+        record: &mut ContainerRecord,
+        pid_namespace: Option<u64>,
+    ) -> Result<(), EngineError> {
+        if let Some(inode) = pid_namespace {
+            record.pins.remove(Namespace::Pid.file());
+            routes::withdraw_pid(&self.routing, &self.paths, record, inode)?;
+        }
+        Ok(())
+    }
+
+    fn forget_first(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        let pin = self.pin_path(record, Namespace::Pid);
+        if let Ok(found) = fs::metadata(&pin) {
+            routes::withdraw_pid(&self.routing, &self.paths, record, found.ino())?;
+        }
+        pin::unpin(&pin).map_err(EngineError::system("remove a PID namespace's pin"))
+    }
+
+    fn signal(&self, id: ContainerId, process: u64, signal: i32) -> Result<(), EngineError> {
+        self.monitors.signal(id, process, signal)
+    }
+
+    fn watch(&self, id: ContainerId) -> Result<(Vec<ProcessState>, Exits), EngineError> {
+        self.monitors.watch(id)
+    }
+
+    fn reconcile(&self, records: &[ContainerRecord]) -> Result<Vec<EngineError>, EngineError> {
         let known = |id: &str| records.iter().any(|r| r.id.to_string() == id);
         let mut left = Vec::new();
         let mut keep: Vec<ContainerId> = records.iter().map(|r| r.id).collect();
@@ -188,23 +277,14 @@ impl Mainline {
         Ok(left)
     }
 
-    /// Kills every process of the container and those nested in it; true: one is left yet.
-    ///
-    /// # Errors
-    /// Those of writing `cgroup.kill`.
-    pub fn kill(&self, record: &ContainerRecord) -> Result<bool, EngineError> {
+    fn kill(&self, record: &ContainerRecord) -> Result<bool, EngineError> {
         cgroup::kill_now(&record.cgroup).map_err(EngineError::system(format!(
             "kill container “{}”",
             record.path
         )))
     }
 
-    /// Removes everything of a container in which nothing runs.
-    ///
-    /// # Errors
-    /// When something runs in it: its routes and ids must not be given away then. Else the first
-    /// thing that cannot be removed; the rest is removed all the same.
-    pub fn destroy(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+    fn destroy(&self, record: &ContainerRecord) -> Result<(), EngineError> {
         if self.populated(record) {
             return Err(EngineError::Refused(format!(
                 "a process is left in container “{}”",
@@ -219,7 +299,7 @@ impl Mainline {
         };
         let socket = self.paths.monitor(record.id);
         if socket.exists() {
-            note(self.dismiss_monitor(record.id));
+            note(self.monitors.dismiss(record.id));
             note(
                 fs::remove_file(&socket)
                     .map_err(EngineError::system("remove the monitor's socket")),
@@ -251,39 +331,25 @@ impl Mainline {
         first
     }
 
-    /// Whether the namespaces of a stored container are still the ones it had.
-    #[must_use]
-    pub fn intact(&self, record: &ContainerRecord) -> bool {
+    fn intact(&self, record: &ContainerRecord) -> bool {
         pin::intact(&self.paths.container_pins(record.id), &record.pins) && record.cgroup.is_dir()
     }
 
-    /// Whether a process is left in the container.
-    #[must_use]
-    pub fn populated(&self, record: &ContainerRecord) -> bool {
+    fn populated(&self, record: &ContainerRecord) -> bool {
         cgroup::populated(&record.cgroup).unwrap_or(false)
     }
 
-    /// The cgroup path of a container as `/proc/PID/cgroup` shows it.
-    #[must_use]
-    pub fn cgroup_path(&self, record: &ContainerRecord) -> PathBuf {
+    fn cgroup_path(&self, record: &ContainerRecord) -> PathBuf {
         self.cgroups.kernel_path(&record.cgroup)
     }
 
-    /// Opens the nearest network namespace of its own in a container's lineage.
-    ///
-    /// # Errors
-    /// `open(2)`.
-    pub fn net_namespace(&self, lineage: &[ContainerRecord]) -> io::Result<Option<OwnedFd>> {
+    fn net_namespace(&self, lineage: &[ContainerRecord]) -> io::Result<Option<OwnedFd>> {
         nearest(lineage, Namespace::Net)
             .map(|r| fs::File::open(self.pin_path(r, Namespace::Net)).map(OwnedFd::from))
             .transpose()
     }
 
-    /// Gives everything back when no container is left: pins, cgroup, registry, directories.
-    ///
-    /// # Errors
-    /// The first thing that cannot be removed.
-    pub fn dissolve(&self) -> Result<(), EngineError> {
+    fn dissolve(&self) -> Result<(), EngineError> {
         self.keys.call(|keys| keys.remove_instance())?;
         self.cgroups
             .remove()
@@ -296,45 +362,13 @@ impl Mainline {
         shared::retire(Path::new(SHARED)).map_err(EngineError::system("remove /run/keyns"))
     }
 
-    /// Whether the kernel has no container of the instance: no cgroup and no pin. In doubt it has.
-    #[must_use]
-    pub fn is_unused(&self) -> bool {
+    fn is_unused(&self) -> bool {
         let no_pins = pin::of_containers(&self.paths.pins()).is_ok_and(|pins| pins.is_empty());
         no_pins
             && self
                 .cgroups
                 .leftovers()
                 .is_ok_and(|groups| groups.is_empty())
-    }
-
-    /// Takes back what a start that failed has made, as far as nothing of the instance is in it.
-    pub fn withdraw(paths: &Paths) {
-        // None of these calls removes what is in use; the first that fails has found such a thing.
-        let _ = (|| {
-            if let Some(mount) = crate::probe::cgroup2_mount()? {
-                Cgroups::remove_unused(&mount, paths.instance())?;
-            }
-            pin::dissolve(&paths.pins())?;
-            let runtime = paths.runtime();
-            for directory in [&runtime.join("monitor"), &runtime] {
-                if *directory == runtime {
-                    let places = runtime.join(waiting_place::FILE_NAME);
-                    match fs::remove_file(places) {
-                        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                        _ => fs::remove_file(runtime.join("lock"))?,
-                    }
-                }
-                match fs::remove_dir(directory) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
-            }
-            shared::retire(Path::new(SHARED))
-        })();
-    }
-
-    pub(super) fn pin_path(&self, record: &ContainerRecord, kind: Namespace) -> PathBuf {
-        self.paths.container_pins(record.id).join(kind.file())
     }
 }
 
@@ -345,47 +379,5 @@ fn prepare_seed(stage: &SealedProgram, seed: &Path) -> Result<(), EngineError> {
     }
     // A file without its mount, from a daemon that was killed in between.
     pin::unpin(seed).map_err(EngineError::system("remove half a seed"))?;
-    run_builder(stage, &BuildRequest::Seed(seed.to_owned()), None).map(drop)
-}
-
-pub(super) fn nearest(lineage: &[ContainerRecord], kind: Namespace) -> Option<&ContainerRecord> {
-    lineage
-        .iter()
-        .find(|record| record.namespaces.contains(&kind))
-}
-
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-
-    // Others may pass through to the varlink socket, not look.
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(path)
-}
-
-impl From<KeyError> for EngineError {
-    fn from(error: KeyError) -> Self {
-        match error {
-            KeyError::Engine(error) => error,
-            KeyError::Quota { .. } => Self::Quota(error.to_string()),
-            other => Self::Refused(other.to_string()),
-        }
-    }
-}
-
-impl From<RoutingError> for EngineError {
-    fn from(error: RoutingError) -> Self {
-        match error {
-            RoutingError::Io {
-                action,
-                path,
-                source,
-            } => Self::System {
-                operation: format!("{action} {}", path.display()),
-                source,
-            },
-            other => Self::Refused(other.to_string()),
-        }
-    }
+    build::run(stage, &BuildRequest::Seed(seed.to_owned()), None).map(drop)
 }

@@ -5,7 +5,7 @@ use crate::probe::KernelFacts;
 
 /// The engine's rows, then those of the kernel itself as it was found.
 #[must_use]
-pub fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
+pub(super) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
     use Enforcer::{Advisory, Daemon, Kernel, Unavailable};
 
     let row = |name: &str, enforcer, detail: &str| FeatureRow::new(name, enforcer, detail);

@@ -4,11 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use keyns::engine::EngineError;
 use keyns::engine::container::{ContainerId, ContainerRecord, ExitStatus, State};
-use keyns::engine::mainline::channel::Channel;
-use keyns::engine::mainline::monitor::ProcessState;
-use keyns::engine::mainline::{Mainline, Prepared, RunSpec, next_exit};
+use keyns::engine::process::{ProcessState, RunSpec};
+use keyns::engine::{Engine, EngineError, Exits, Prepared};
 use keyns_interfaces::containers::{ProcessInfo, Run, Started};
 use keyns_interfaces::{ByteText, Error, ErrorKind};
 use tokio::io::Interest;
@@ -170,7 +168,7 @@ async fn release(
     let namespace = prepared.pid_namespace;
     let register = {
         let mut record = record.clone();
-        move |engine: &Mainline| {
+        move |engine: &dyn Engine| {
             let done = engine.register(&mut record, &prepared);
             Ok::<_, EngineError>((done, record, prepared))
         }
@@ -187,8 +185,8 @@ async fn release(
         // Dropped, the process is discarded by its monitor.
         Err(error) => Err(error),
         Ok(()) => {
-            let go = move |engine: &Mainline| {
-                let done = engine.release(&prepared);
+            let go = move |_: &dyn Engine| {
+                let done = prepared.release();
                 Ok::<_, EngineError>((done, prepared))
             };
             let (released, prepared) = daemon.blocking(what, go).await?;
@@ -199,7 +197,7 @@ async fn release(
         }
     };
     let withdraw =
-        move |engine: &Mainline| engine.unregister(&mut record, namespace).map(|()| record);
+        move |engine: &dyn Engine| engine.unregister(&mut record, namespace).map(|()| record);
     let restored = daemon.blocking(what, withdraw).await.and_then(|record| {
         daemon
             .containers
@@ -276,12 +274,12 @@ fn environment(call: &Run) -> Vec<Vec<u8>> {
 pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
     let what = "watch the container’s processes";
     let watched = daemon.blocking(what, move |engine| engine.watch(id)).await;
-    let channel = match watched {
-        Ok((processes, channel)) => {
+    let exits = match watched {
+        Ok((processes, exits)) => {
             for state in processes {
                 note(daemon, id, &state);
             }
-            Some(channel)
+            Some(exits)
         }
         Err(error) => {
             tracing::warn!(container = id.0, cause = error.cause.as_deref(), "{error}");
@@ -290,8 +288,8 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
     };
     let daemon = Rc::clone(daemon);
     tokio::task::spawn_local(async move {
-        if let Some(channel) = channel
-            && let Err(error) = follow(&daemon, id, channel).await
+        if let Some(exits) = exits
+            && let Err(error) = follow(&daemon, id, exits).await
         {
             tracing::debug!(container = id.0, %error, "the monitor is gone");
         }
@@ -311,14 +309,14 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
     });
 }
 
-async fn follow(daemon: &Rc<Daemon>, id: ContainerId, channel: Channel) -> std::io::Result<()> {
-    rustix::io::ioctl_fionbio(&channel, true)?;
-    // Tokio wakes for it as for any Unix socket; messages are read from the channel itself.
-    let twin = std::os::unix::net::UnixStream::from(channel.as_fd().try_clone_to_owned()?);
+async fn follow(daemon: &Rc<Daemon>, id: ContainerId, exits: Exits) -> std::io::Result<()> {
+    rustix::io::ioctl_fionbio(&exits, true)?;
+    // Tokio wakes for it as for any Unix socket; messages are read from the original.
+    let twin = std::os::unix::net::UnixStream::from(exits.as_fd().try_clone_to_owned()?);
     let socket = UnixStream::from_std(twin)?;
     loop {
         socket.readable().await?;
-        match socket.try_io(Interest::READABLE, || next_exit(&channel)) {
+        match socket.try_io(Interest::READABLE, || exits.next()) {
             Ok(state) => note(daemon, id, &state),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),

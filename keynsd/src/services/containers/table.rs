@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use keyns::engine::container::{ContainerId, ContainerRecord, IdRange, Namespace, State};
-use keyns::engine::mainline::monitor::ENDED_KEPT;
+use keyns::engine::process::ENDED_KEPT;
 use keyns::name::ContainerPath;
 use keyns::text;
 use keyns_interfaces::containers::ProcessInfo;

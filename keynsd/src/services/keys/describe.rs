@@ -1,8 +1,8 @@
 //! Keys and grants as the contract shows them.
 
 use keyns::engine::container::{ContainerId, ContainerRecord};
-use keyns::engine::mainline::keyring::store::{Deadline, now};
-use keyns::engine::mainline::keyring::{Home, KeyError, KeyFacts};
+use keyns::engine::keyring::store::{Deadline, now};
+use keyns::engine::keyring::{Home, KeyError, KeyFacts};
 use keyns::rights::Rights;
 use keyns_interfaces::keys::{Grant, KeyInfo};
 use keyns_interfaces::{ByteText, Error};

@@ -1,6 +1,6 @@
 //! Key errors as the contract shows them.
 
-use keyns::engine::mainline::keyring::KeyError;
+use keyns::engine::keyring::KeyError;
 use keyns_interfaces::{Error, ErrorKind};
 
 use crate::daemon::engine_error;

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use keyns::acl::MAX_ENTRIES;
 use keyns::engine::container::ContainerRecord;
-use keyns::engine::mainline::keyring::store::now;
-use keyns::engine::mainline::keyring::{Home, KeyRef};
+use keyns::engine::keyring::store::now;
+use keyns::engine::keyring::{Home, KeyRef};
 use keyns::expression::{Expression, Object, Place, Refusal, copy_mask};
 use keyns::rights::Rights;
 use keyns::text;
@@ -40,7 +40,7 @@ fn rights(names: &[String], what: &str) -> Result<Rights, Error> {
 }
 
 /// The bits that give what is asked for, or why there are none.
-fn express(call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
+fn express(engine: &str, call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
     let requested = rights(&call.rights, what)?;
     if requested.is_empty() {
         return Err(
@@ -56,7 +56,7 @@ fn express(call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
             let accept = names(implied | (accepted - requested)).join(",");
             Err(Error::new(ErrorKind::ImpliedRights, format!("cannot {what}"))
                 .cause(format!(
-                    "on this kernel a container that may {} a key may also {} it (engine: mainline)",
+                    "on this kernel a container that may {} a key may also {} it (engine: {engine})",
                     verbs(requested),
                     verbs(implied)
                 ))
@@ -110,7 +110,7 @@ impl KeyBook {
         demand_living(&record, &what)?;
         let refused = |kind, cause: &str| Error::new(kind, format!("cannot {what}")).cause(cause);
         // Nothing is touched, not even the key looked for, before it is known that the rights can be.
-        let (requested, expression) = express(&call, &what)?;
+        let (requested, expression) = express(daemon.engine.name(), &call, &what)?;
         if call.duration == Some(0) {
             let cause = "a grant lasts at least one second; leave the duration out for no end";
             return Err(refused(ErrorKind::InvalidArgument, cause));

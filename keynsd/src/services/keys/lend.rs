@@ -43,7 +43,7 @@ impl KeyBook {
         };
         let engine = Arc::clone(&self.engine);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = engine.keys.call(move |keys| keys.close_drop(opened)) {
+            if let Err(error) = engine.keys().call(move |keys| keys.close_drop(opened)) {
                 tracing::warn!(keyring = opened.raw(), %error, "a drop keyring is left");
             }
         });

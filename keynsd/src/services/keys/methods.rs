@@ -18,7 +18,7 @@ use crate::authority::Policy;
 use crate::daemon::Daemon;
 use crate::events::Topic;
 use crate::front::{Context, Reply, Router};
-use keyns::engine::mainline::keyring::Home;
+use keyns::engine::keyring::Home;
 
 /// Adds the methods of `org.keyns.Keys`.
 pub fn register(router: &mut Router<Daemon>) {

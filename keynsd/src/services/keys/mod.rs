@@ -20,11 +20,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use keyns::engine::EngineError;
 use keyns::engine::container::ContainerId;
-use keyns::engine::mainline::Mainline;
-use keyns::engine::mainline::keyring::store::now;
-use keyns::engine::mainline::keyring::{Home, KeyError, Keys};
+use keyns::engine::keyring::store::now;
+use keyns::engine::keyring::{Home, KeyError, Keys};
+use keyns::engine::{Engine, EngineError};
 use keyns::rights::Rights;
 use keyns_interfaces::Error;
 use keyns_sys::KeySerial;
@@ -45,7 +44,7 @@ const KIND: &str = "keys";
 /// What the daemon knows of keys and grants.
 #[derive(Debug)]
 pub struct KeyBook {
-    engine: Arc<Mainline>,
+    engine: Arc<dyn Engine>,
     store: Store,
     sources: RefCell<BTreeMap<KeySerial, Source>>,
     /// Drop keyrings by the connection they end with.
@@ -62,7 +61,7 @@ pub struct KeyBook {
 impl KeyBook {
     /// An empty book; [`Self::restore`] fills it.
     #[must_use]
-    pub fn new(engine: Arc<Mainline>, store: Store) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, store: Store) -> Self {
         Self {
             engine,
             store,
@@ -91,7 +90,7 @@ impl KeyBook {
         work: impl FnOnce(&mut Keys) -> Result<R, KeyError> + Send + 'static,
     ) -> Result<R, KeyError> {
         let engine = Arc::clone(&self.engine);
-        match tokio::task::spawn_blocking(move || engine.keys.call(work)).await {
+        match tokio::task::spawn_blocking(move || engine.keys().call(work)).await {
             Ok(result) => result,
             Err(_) => Err(EngineError::Refused("the daemon is ending".into()).into()),
         }
@@ -134,7 +133,7 @@ impl KeyBook {
         }
         let engine = Arc::clone(&self.engine);
         tokio::task::spawn_blocking(move || {
-            let result = engine.keys.call(move |keys| {
+            let result = engine.keys().call(move |keys| {
                 for (container, copy) in copies {
                     match keys.remove_copy(container, copy) {
                         Ok(_) | Err(KeyError::NoContainer(_)) => {}

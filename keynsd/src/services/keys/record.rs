@@ -3,8 +3,8 @@
 use std::ffi::CString;
 
 use keyns::engine::container::ContainerId;
-use keyns::engine::mainline::keyring::store::Deadline;
-use keyns::engine::mainline::keyring::{CopyPlan, Home, KeyFacts, KeyRef};
+use keyns::engine::keyring::store::Deadline;
+use keyns::engine::keyring::{CopyPlan, Home, KeyFacts, KeyRef};
 use keyns::mask::Bits;
 use keyns::rights::Rights;
 use keyns_interfaces::ByteText;

@@ -1,7 +1,7 @@
 //! From what was typed to a key the daemon holds.
 
 use keyns::engine::container::ContainerId;
-use keyns::engine::mainline::keyring::{Home, KeyFacts};
+use keyns::engine::keyring::{Home, KeyFacts};
 use keyns::spec::{ContainerKey, KeyName, KeySpec};
 use keyns::text;
 use keyns_interfaces::{ByteText, Error, ErrorKind};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use keyns::engine::mainline::keyring::{Home, KeyError, KeyRef};
+use keyns::engine::keyring::{Home, KeyError, KeyRef};
 use keyns_interfaces::Error;
 
 use super::failure::key_error;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use keyns::engine::container::{ContainerRecord, State};
-use keyns::engine::mainline::keyring::store::now;
-use keyns::engine::mainline::keyring::{CopyPlan, Home, KeyError, KeyRef};
+use keyns::engine::keyring::store::now;
+use keyns::engine::keyring::{CopyPlan, Home, KeyError, KeyRef};
 use keyns::spec::KeyName;
 use keyns::text;
 use keyns_interfaces::keys::{Add, Invalidate, KeyInfo, Move, Read, Update};
@@ -298,7 +298,7 @@ impl KeyBook {
 }
 
 pub(super) fn remove_copies(
-    keys: &mut keyns::engine::mainline::keyring::Keys,
+    keys: &mut keyns::engine::keyring::Keys,
     copies: Vec<(keyns::engine::container::ContainerId, KeySerial)>,
 ) -> Result<(), KeyError> {
     copies.into_iter().try_for_each(

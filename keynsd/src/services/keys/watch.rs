@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use keyns::engine::container::{ContainerId, ContainerKeyrings};
-use keyns::engine::mainline::keyring::lending::followed;
-use keyns::engine::mainline::keyring::store::now;
-use keyns::engine::mainline::keyring::{CopyState, Home, KeyError, SourceState, Tended};
+use keyns::engine::keyring::lending::followed;
+use keyns::engine::keyring::store::now;
+use keyns::engine::keyring::{CopyState, Home, KeyError, SourceState, Tended};
 use keyns_sys::KeySerial;
 
 use super::KeyBook;

@@ -1,8 +1,11 @@
 //! Where an instance keeps its things.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::super::container::ContainerId;
+use super::container::ContainerId;
 use super::pin;
 
 /// Directory shared by all instances of the machine.
@@ -95,4 +98,12 @@ impl Paths {
     pub fn admin_socket(&self) -> PathBuf {
         self.runtime().join("admin")
     }
+}
+
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    // Others may pass through to the varlink socket, not look.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
 }

@@ -2,8 +2,9 @@
 
 use std::os::unix::ffi::OsStringExt as _;
 
-use super::super::container::{ContainerId, ContainerRecord, Namespace};
 use super::cgroup::Cgroups;
+use super::container::{ContainerId, ContainerRecord, Namespace};
+use super::error::EngineError;
 use super::paths::Paths;
 use crate::routing::{RoutingEntry, RoutingError, RoutingKey, RoutingTable};
 
@@ -103,4 +104,20 @@ pub(super) fn reconcile(
         publish(table, paths, cgroups, record)?;
     }
     Ok(())
+}
+
+impl From<RoutingError> for EngineError {
+    fn from(error: RoutingError) -> Self {
+        match error {
+            RoutingError::Io {
+                action,
+                path,
+                source,
+            } => Self::System {
+                operation: format!("{action} {}", path.display()),
+                source,
+            },
+            other => Self::Refused(other.to_string()),
+        }
+    }
 }

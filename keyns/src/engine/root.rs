@@ -20,7 +20,7 @@ use rustix::mount::{
 
 use keyns_sys::mount;
 
-use super::super::container::Root;
+use super::container::Root;
 use super::failure::Failure;
 use super::paths::SHARED;
 

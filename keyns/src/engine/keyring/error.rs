@@ -51,6 +51,16 @@ pub enum KeyError {
     Engine(#[from] EngineError),
 }
 
+impl From<KeyError> for EngineError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Engine(error) => error,
+            KeyError::Quota { .. } => Self::Quota(error.to_string()),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
 fn quota_text(uid: u32, usage: Option<&str>) -> String {
     match usage {
         Some(usage) => format!("key quota of uid {uid} is used up: {usage}"),

@@ -21,16 +21,14 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
-use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
+use keyns_sys::process::{self as child, Fork, ForkOptions, SingleThreaded};
 
-use super::super::container::ExitStatus;
 use super::channel::Channel;
+use super::container::ExitStatus;
 use super::enter::{self, Descriptors, Forked, ProcessReport, StageReport, StartPlan};
 use super::failure::Failure;
+use super::process::{ENDED_KEPT, ProcessState};
 use super::{cgroup, pin};
-
-/// Processes that ended and are remembered, besides the first one.
-pub const ENDED_KEPT: usize = 256;
 
 /// How long a helper or a discarded process may take to end.
 const HELPER_PATIENCE: Duration = Duration::from_secs(3);
@@ -69,17 +67,6 @@ pub(super) enum Answer {
     Processes(Vec<ProcessState>),
 }
 
-/// A process of the container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessState {
-    /// Number within the container.
-    pub process: u64,
-    /// Id on the host.
-    pub pid: u32,
-    /// How it ended; `None` while it lives.
-    pub exit: Option<ExitStatus>,
-}
-
 struct Process {
     state: ProcessState,
     pidfd: OwnedFd,
@@ -108,8 +95,8 @@ struct Monitor {
 pub fn main() -> io::Result<()> {
     let alone = SingleThreaded::prove()?;
     nix::sys::prctl::set_dumpable(false)?;
-    let listener = process::take_inherited(&alone, 0)?;
-    process::close_all_but(&alone, 3, &[])?;
+    let listener = child::take_inherited(&alone, 0)?;
+    child::close_all_but(&alone, 3, &[])?;
     // Not the daemon's child: the daemon waits for nobody, and a new one would not know it.
     let cgroup = std::env::args_os()
         .nth(1)
@@ -119,7 +106,7 @@ pub fn main() -> io::Result<()> {
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
         ..ForkOptions::default()
     };
-    if let Fork::Parent { .. } = process::fork(&alone, options)? {
+    if let Fork::Parent { .. } = child::fork(&alone, options)? {
         std::process::exit(0);
     }
     drop(cgroup);
@@ -262,7 +249,7 @@ impl Monitor {
             cgroup: Some(cgroup.as_fd()),
             ..ForkOptions::default()
         };
-        let stage = match process::fork(&self.alone, options).map_err(Failure::of("fork"))? {
+        let stage = match child::fork(&self.alone, options).map_err(Failure::of("fork"))? {
             Fork::Child => {
                 let outcome =
                     enter::stage(&self.alone, plan, &descriptors, &stage_end, &process_end);

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
 
-use super::super::container::Namespace;
 use super::build;
 use super::channel::Channel;
+use super::container::Namespace;
 use super::failure::Failure;
 use super::keyring::SessionPlan;
 use super::root;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::super::container::ContainerId;
+use super::container::ContainerId;
 
 const MONITORS: &str = "monitors";
 const MONITOR_PATIENCE: Duration = Duration::from_secs(2);

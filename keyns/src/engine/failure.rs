@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::error::EngineError;
+use super::error::EngineError;
 
 /// A step of a helper that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

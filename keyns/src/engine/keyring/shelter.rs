@@ -16,10 +16,10 @@ use keyns_sys::{KeySerial, key};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::super::channel::Channel;
-use super::super::failure::Failure;
-use super::super::program::SealedProgram;
+use crate::engine::channel::Channel;
 use crate::engine::error::EngineError;
+use crate::engine::failure::Failure;
+use crate::engine::program::SealedProgram;
 
 /// How long the shelter may take for an answer before it is replaced.
 const PATIENCE: Duration = Duration::from_secs(5);

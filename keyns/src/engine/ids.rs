@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::super::container::IdRange;
+use super::container::IdRange;
 use super::paths::SHARED;
 use super::shared;
 use crate::key_users;

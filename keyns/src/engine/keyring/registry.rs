@@ -226,7 +226,7 @@ fn switch(real: u32) -> io::Result<()> {
 
 /// Takes the lock under which instances create and remove their registries; closing it unlocks.
 fn lock(path: &Path) -> Result<File, KeyError> {
-    super::super::shared::lock(path).map_err(KeyError::of(format!("lock {}", path.display())))
+    crate::engine::shared::lock(path).map_err(KeyError::of(format!("lock {}", path.display())))
 }
 
 /// Possesses `keyrings` as `owner` for one operation.

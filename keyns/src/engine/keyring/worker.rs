@@ -5,12 +5,12 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::super::program::SealedProgram;
 use super::SERVICE_UID;
 use super::error::KeyError;
 use super::registry::Keys;
 use super::shelter::Shelter;
 use crate::engine::error::EngineError;
+use crate::engine::program::SealedProgram;
 
 /// How the key worker is set up.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ const COMMON: [&str; 3] = ["ids", "live", "lock"];
 pub fn lock(path: &Path) -> io::Result<File> {
     loop {
         if let Some(directory) = path.parent() {
-            super::engine::make_directory(directory)?;
+            super::paths::make_directory(directory)?;
         }
         let file = match OpenOptions::new()
             .create(true)

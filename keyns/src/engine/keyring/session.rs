@@ -18,7 +18,6 @@ use keyns_sys::{KeySerial, key};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::super::failure::Failure;
 use super::container::{reserved, unless_dead};
 use super::error::KeyError;
 use super::facts::{self, KeyFacts};
@@ -26,6 +25,7 @@ use super::masks;
 use super::possession::ActingAs;
 use super::registry::{Keys, children};
 use crate::engine::container::ContainerId;
+use crate::engine::failure::Failure;
 
 /// A start that has not linked its session into its slot by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);

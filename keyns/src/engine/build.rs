@@ -23,9 +23,12 @@ use serde::{Deserialize, Serialize};
 
 use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
 
-use super::super::container::{IdRange, Namespace, Namespaces, Root};
 use super::channel::Channel;
+use super::container::{IdRange, Namespace, Namespaces, Root};
+use super::error::EngineError;
 use super::failure::Failure;
+use super::monitors::PATIENCE;
+use super::program::SealedProgram;
 use super::{cgroup, pin, root};
 
 /// What is to be built.
@@ -90,6 +93,36 @@ pub fn main() -> io::Result<()> {
         }
     };
     daemon.send(&reply, &[])
+}
+
+/// Has the builder build something; returns the inodes of what it has pinned, by name.
+pub(super) fn run(
+    stage: &SealedProgram,
+    request: &BuildRequest,
+    directory: Option<&OwnedFd>,
+) -> Result<BTreeMap<String, u64>, EngineError> {
+    let helper = |reason: String| EngineError::Helper {
+        operation: "build namespaces".into(),
+        reason,
+    };
+    let (ours, theirs) = Channel::pair().map_err(EngineError::system("make a socket pair"))?;
+    ours.set_timeout(Some(PATIENCE))
+        .map_err(EngineError::system("set a time-out"))?;
+    let mut child = stage
+        .start(&[], &theirs)
+        .map_err(EngineError::system("start keyns-stage"))?;
+    drop(theirs);
+    let fds: Vec<_> = directory.iter().map(|fd| fd.as_fd()).collect();
+    let reply = ours.call::<_, BuildReply>(request, &fds);
+    if reply.is_err() {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    match reply {
+        Ok((Ok(pins), _)) => Ok(pins),
+        Ok((Err(failure), _)) => Err(failure.into()),
+        Err(error) => Err(helper(error.to_string())),
+    }
 }
 
 fn build_seed(alone: &SingleThreaded, target: &Path) -> BuildReply {

@@ -1,0 +1,139 @@
+//! What an engine does for the daemon.
+//!
+//! Every method blocks and may be called from any thread. What is true of a container is decided by
+//! the kernel and found again after a restart; the daemon brings the [`ContainerRecord`]s it has
+//! stored. Keys are worked on by the key worker, which is the same for every engine
+//! ([`keyring`](super::keyring)).
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::container::{ContainerId, ContainerRecord, ContainerSpec, IdRange};
+use super::error::EngineError;
+use super::keyring::KeyWorker;
+use super::monitors::{Exits, Prepared};
+use super::process::{ProcessState, RunSpec};
+use crate::feature::FeatureRow;
+use crate::probe::KernelFacts;
+
+/// Containers, their keyrings and their processes on one kind of kernel.
+pub trait Engine: Debug + Send + Sync {
+    /// The word for it in listings, and on the daemon's command line.
+    fn name(&self) -> &'static str;
+
+    /// What it offers on this kernel and who enforces it, then what is the kernel's alone.
+    fn features(&self, facts: &KernelFacts) -> Vec<FeatureRow>;
+
+    /// The thread that possesses the keyrings of all containers.
+    fn keys(&self) -> &KeyWorker;
+
+    /// Makes a container. `lineage` is its parent, its parent's parent and so on; `taken` are the
+    /// id ranges of its parent's other children.
+    ///
+    /// # Errors
+    /// What failed. What was made is removed again; if that fails too, at the next start.
+    fn create(
+        &self,
+        spec: &ContainerSpec,
+        lineage: &[ContainerRecord],
+        taken: &[IdRange],
+    ) -> Result<ContainerRecord, EngineError>;
+
+    /// Forks a process into the container, which waits there. `lineage` begins with the container.
+    ///
+    /// # Errors
+    /// What failed; no process is left then.
+    fn prepare(
+        &self,
+        lineage: &[ContainerRecord],
+        run: &RunSpec,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Prepared, EngineError>;
+
+    /// Makes requests of a prepared process known as its container's, from the first on.
+    ///
+    /// # Errors
+    /// Those of writing the routing table.
+    fn register(
+        &self,
+        record: &mut ContainerRecord,
+        prepared: &Prepared,
+    ) -> Result<(), EngineError>;
+
+    /// Undoes [`Self::register`] for a process that could not be released; the argument is its
+    /// [`Prepared::pid_namespace`].
+    ///
+    /// # Errors
+    /// Those of writing the routing table.
+    fn unregister(
+        &self,
+        record: &mut ContainerRecord,
+        pid_namespace: Option<u64>,
+    ) -> Result<(), EngineError>;
+
+    /// Removes what is left of a first process that was registered by a daemon which died before
+    /// it released it.
+    ///
+    /// # Errors
+    /// Those of removing its pin.
+    fn forget_first(&self, record: &ContainerRecord) -> Result<(), EngineError>;
+
+    /// Sends a signal to a process started in the container.
+    ///
+    /// # Errors
+    /// `ESRCH` when it ended or never was; `EINVAL` for an unknown signal.
+    fn signal(&self, id: ContainerId, process: u64, signal: i32) -> Result<(), EngineError>;
+
+    /// The processes of a container, and who reports the end of each from now on.
+    ///
+    /// # Errors
+    /// When the container's monitor is gone.
+    fn watch(&self, id: ContainerId) -> Result<(Vec<ProcessState>, Exits), EngineError>;
+
+    /// Kills every process of the container and those nested in it; true: one is left yet.
+    ///
+    /// # Errors
+    /// Those of killing.
+    fn kill(&self, record: &ContainerRecord) -> Result<bool, EngineError>;
+
+    /// Removes everything of a container in which nothing runs.
+    ///
+    /// # Errors
+    /// When something runs in it: what leads requests to it and its ids must not be given away
+    /// then. Else the first thing that cannot be removed; the rest is removed all the same.
+    fn destroy(&self, record: &ContainerRecord) -> Result<(), EngineError>;
+
+    /// Whether a process is left in the container.
+    fn populated(&self, record: &ContainerRecord) -> bool;
+
+    /// Whether what the kernel has under a stored container's name is still that container.
+    fn intact(&self, record: &ContainerRecord) -> bool;
+
+    /// The cgroup path of a container as `/proc/PID/cgroup` shows it.
+    fn cgroup_path(&self, record: &ContainerRecord) -> PathBuf;
+
+    /// Opens the nearest network namespace of its own in a container's lineage.
+    ///
+    /// # Errors
+    /// `open(2)`.
+    fn net_namespace(&self, lineage: &[ContainerRecord]) -> io::Result<Option<OwnedFd>>;
+
+    /// Removes what belongs to no container of `records`: remains of a daemon that was killed while
+    /// it made or removed one. Returns what could not be removed, which the next start tries again:
+    /// one leftover must not keep the daemon from its containers.
+    ///
+    /// # Errors
+    /// When it cannot be found out what there is.
+    fn reconcile(&self, records: &[ContainerRecord]) -> Result<Vec<EngineError>, EngineError>;
+
+    /// Whether the kernel has no container of the instance. In doubt it has.
+    fn is_unused(&self) -> bool;
+
+    /// Gives everything back when no container is left.
+    ///
+    /// # Errors
+    /// The first thing that cannot be removed.
+    fn dissolve(&self) -> Result<(), EngineError>;
+}
