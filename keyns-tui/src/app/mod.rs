@@ -14,6 +14,7 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, Mou
 use ratatui::layout::{Rect, Size};
 
 use crate::action::{self, Action, Scope};
+use crate::client::{Answer, Reply};
 use crate::dialog::{Dialog, Flow, help::Help};
 use crate::edit::Edit;
 use crate::filter::Filter;
@@ -139,6 +140,7 @@ impl App {
             Message::Suspended => self.outbox.effects.push(Effect::Suspend),
             Message::Continued => self.redraw(),
             Message::Answer(answer) => {
+                self.report(&answer);
                 for page in &mut self.pages {
                     page.answer(&answer, &mut context(&mut self.shared, &mut self.outbox));
                 }
@@ -150,7 +152,23 @@ impl App {
         self.finish()
     }
 
+    /// Says what came of a change: once, whichever page asked for it. What came of reading is shown
+    /// where it was to be read.
+    fn report(&mut self, answer: &Answer) {
+        match &answer.result {
+            Ok(Reply::Done(done)) => self.shared.say(Tone::Good, done.clone()),
+            Err(failure) if answer.request.changes() => self.shared.complain(failure),
+            _ => return,
+        }
+        self.harm(Damage::Soon);
+    }
+
     fn finish(&mut self) -> Vec<Effect> {
+        if self.shared.options.read_only {
+            // Whoever forgot to look changes nothing either.
+            let is_change = |effect: &Effect| matches!(effect, Effect::Ask(_, it) if it.changes());
+            self.outbox.effects.retain(|effect| !is_change(effect));
+        }
         if std::mem::take(&mut self.outbox.is_changed) || !self.outbox.dialogs.is_empty() {
             self.harm(Damage::Soon);
         }

@@ -66,6 +66,25 @@ impl Request {
             Self::Containers | Self::Contents(_) | Self::InvalidateStored(..) => Place::Daemon,
         }
     }
+
+    /// Whether it changes something. Then its outcome is said above the footer, and it is not asked
+    /// with `--read-only`.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::Own
+            | Self::Members(_)
+            | Self::Describe(_)
+            | Self::Users
+            | Self::UserKeys(_)
+            | Self::Containers
+            | Self::Contents(_) => false,
+            Self::Unlink(..)
+            | Self::Revoke(_)
+            | Self::Invalidate(_)
+            | Self::InvalidateStored(..) => true,
+        }
+    }
 }
 
 /// A keyring of the caller's own.

@@ -18,7 +18,7 @@ use self::item::{Id, KeyItem, Place};
 use super::Page;
 use super::tree_view::{Outcome, TreeView};
 use crate::action::{Action, Scope};
-use crate::app::shared::{Context, Shared, Tone, sentence};
+use crate::app::shared::{Context, Shared, sentence};
 use crate::client::{Answer, Described, Failure, OwnKeyring, Reply, Request, Ticket};
 use crate::filter::Filter;
 use crate::tree::{Below, Item as _, NodeId};
@@ -286,13 +286,14 @@ impl Page for Keys {
                 self.containers.clone_from(containers);
                 self.roots(context);
             }
-            Ok(Reply::Done(done)) => {
-                context.shared.say(Tone::Good, done.clone());
-                context.changed();
+            Ok(Reply::Done(_)) => {
                 self.described = None;
                 self.reread(false, context);
             }
-            Err(failure) if !is_absence(failure) => {
+            Err(failure)
+                if matches!(answer.request, Request::Own | Request::Containers)
+                    && !is_absence(failure) =>
+            {
                 context.shared.complain(failure);
                 context.changed();
             }
