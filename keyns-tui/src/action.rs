@@ -55,6 +55,11 @@ pub enum Action {
     Enter,
     Mark,
     ClearMarks,
+    Grant,
+    Ungrant,
+    Move,
+    Reveal,
+    Timeout,
     Unlink,
     Revoke,
     Invalidate,
@@ -120,6 +125,11 @@ use Scope::{Dialog, Global, Keys, List};
 
 /// The table.
 pub const TABLE: &[Entry] = &[
+    entry(A::Grant, "grant", Keys, "g", "Grant rights to a container, or to possessor, owner, group, everyone; shows first what it comes to.").footer("grant").changes(),
+    entry(A::Ungrant, "ungrant", Keys, "u", "Take back what a container was granted.").changes(),
+    entry(A::Move, "move", Keys, "m", "Move or link the key to a place that is picked.").footer("move").changes(),
+    entry(A::Reveal, "reveal", Keys, "p", "Show the payload for some seconds; that it was shown is recorded.").footer("payload"),
+    entry(A::Timeout, "timeout", Keys, "t", "Let the key expire after a time, or never.").footer("timeout").changes(),
     entry(A::Unlink, "unlink", Keys, "U", "Remove the link from the keyring above; the last one takes the key with it.").footer("unlink").changes(),
     entry(A::Revoke, "revoke", Keys, "R", "Revoke the key: it stays, and every use fails.").footer("revoke").changes(),
     entry(A::Invalidate, "invalidate", Keys, "I", "Invalidate the key: it and all links to it are gone at once.").footer("invalidate").changes(),

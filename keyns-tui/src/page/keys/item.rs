@@ -2,6 +2,7 @@
 
 use keyns::key_users::KeyUser;
 use keyns::serial::KeySerial;
+use keyns_interfaces::ByteText;
 use keyns_interfaces::containers::ContainerInfo;
 use keyns_interfaces::keys::KeyInfo;
 
@@ -22,6 +23,8 @@ pub enum Place {
     Listed,
     /// In the store of a container.
     Store(String),
+    /// Lent to the daemon by its owner for a grant to this container.
+    Lent(String),
     /// A copy in the keyring of a container.
     Copy(String),
 }
@@ -111,7 +114,7 @@ impl KeyItem {
             Self::Container(container) => Some(&container.name),
             Self::Found(name) | Self::Store(name) => Some(name),
             Self::Key {
-                place: Place::Store(name) | Place::Copy(name),
+                place: Place::Store(name) | Place::Lent(name) | Place::Copy(name),
                 ..
             } => Some(name),
             _ => None,
@@ -131,12 +134,31 @@ impl KeyItem {
         }
     }
 
+    /// The key as the daemon wants it named, if the daemon may know it: a copy it knows by its source
+    /// alone.
+    #[must_use]
+    pub fn for_daemon(&self) -> Option<ByteText> {
+        let serial = self.key()?.serial;
+        let text = match self {
+            Self::Key {
+                place: Place::Copy(_),
+                ..
+            } => return None,
+            Self::Key {
+                place: Place::Store(container),
+                ..
+            } => format!("{container}/{serial}"),
+            _ => serial.to_string(),
+        };
+        Some(ByteText(text.into_bytes()))
+    }
+
     /// What may be below it.
     #[must_use]
     pub fn below(&self) -> Below {
         match self {
             Self::Key {
-                place: Place::Store(_) | Place::Copy(_),
+                place: Place::Store(_) | Place::Lent(_) | Place::Copy(_),
                 ..
             }
             | Self::Hidden(_)
