@@ -10,6 +10,8 @@ pub enum Scope {
     List,
     /// On the page Keys.
     Keys,
+    /// On the page Containers.
+    Containers,
     /// In dialogs.
     Dialog,
 }
@@ -22,12 +24,19 @@ impl Scope {
             Self::Global => "Everywhere",
             Self::List => "In lists and trees",
             Self::Keys => "Keys",
+            Self::Containers => "Containers",
             Self::Dialog => "In dialogs",
         }
     }
 
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 4] = [Self::Keys, Self::List, Self::Global, Self::Dialog];
+    pub const ALL: [Self; 5] = [
+        Self::Keys,
+        Self::Containers,
+        Self::List,
+        Self::Global,
+        Self::Dialog,
+    ];
 }
 
 /// What can be done.
@@ -63,6 +72,12 @@ pub enum Action {
     Unlink,
     Revoke,
     Invalidate,
+    Create,
+    Shell,
+    Kill,
+    Remove,
+    Intercept,
+    Unintercept,
     Confirm,
     Cancel,
     NextField,
@@ -121,7 +136,7 @@ impl Entry {
 }
 
 use Action as A;
-use Scope::{Dialog, Global, Keys, List};
+use Scope::{Containers, Dialog, Global, Keys, List};
 
 /// The table.
 pub const TABLE: &[Entry] = &[
@@ -133,6 +148,12 @@ pub const TABLE: &[Entry] = &[
     entry(A::Unlink, "unlink", Keys, "U", "Remove the link from the keyring above; the last one takes the key with it.").footer("unlink").changes(),
     entry(A::Revoke, "revoke", Keys, "R", "Revoke the key: it stays, and every use fails.").footer("revoke").changes(),
     entry(A::Invalidate, "invalidate", Keys, "I", "Invalidate the key: it and all links to it are gone at once.").footer("invalidate").changes(),
+    entry(A::Create, "create", Containers, "n", "Create a container.").footer("new").changes(),
+    entry(A::Shell, "shell", Containers, "s", "Open a shell in the container; its end comes back here.").footer("shell").changes(),
+    entry(A::Kill, "kill", Containers, "K", "Kill the container with everything in it.").footer("kill").changes(),
+    entry(A::Intercept, "intercept", Containers, "i", "Decide who answers the container's key requests of a type.").footer("intercept").changes(),
+    entry(A::Unintercept, "unintercept", Containers, "x", "Remove the rule under the cursor.").footer("drop rule").changes(),
+    entry(A::Remove, "remove", Containers, "D", "Remove a container that is dead or was never started.").footer("remove").changes(),
     entry(A::Up, "up", List, "up k", "One row up."),
     entry(A::Down, "down", List, "down j", "One row down."),
     entry(A::PageUp, "page-up", List, "pageup ctrl-b", "A screen up."),

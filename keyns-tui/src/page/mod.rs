@@ -1,5 +1,7 @@
 //! The pages, and what they are given to work with.
 
+pub mod beside;
+pub mod containers;
 pub mod keys;
 pub mod tree_view;
 
@@ -56,5 +58,8 @@ pub trait Page {
 /// All pages, in the order of the tab bar.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Page>> {
-    vec![Box::new(keys::Keys::default())]
+    vec![
+        Box::new(keys::Keys::default()),
+        Box::new(containers::Containers::default()),
+    ]
 }

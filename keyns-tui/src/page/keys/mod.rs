@@ -12,13 +12,12 @@ use keyns_interfaces::containers::{ContainerInfo, State};
 use keyns_interfaces::event::Event;
 use keyns_interfaces::keys::Acl;
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::widgets::{Block, Borders};
+use ratatui::layout::Rect;
 
 use self::details::Known;
 use self::item::{KeyItem, Place};
-use super::Page;
 use super::tree_view::{Outcome, TreeView};
+use super::{Page, beside};
 use crate::action::{Action, Scope};
 use crate::app::shared::{Context, Shared, sentence};
 use crate::client::{Answer, Described, Failure, OwnKeyring, Reply, Request, Ticket};
@@ -450,16 +449,10 @@ impl Page for Keys {
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, shared: &Shared) {
-        let (tree, details) = split(area);
-        self.view.draw(frame, tree, shared);
-        let Some((border, details)) = details else {
-            return;
-        };
-        frame.render_widget(border.border_style(shared.theme.border), details);
-        let inside = Block::new().borders(border_side(area)).inner(details);
-        if let Some(item) = self.view.tree.current_item() {
-            let lines = details::lines(item, self.known(), shared, inside.width);
-            lines.draw(frame, inside, 0);
+        let parts = beside::split(frame, area, shared);
+        self.view.draw(frame, parts.list, shared);
+        if let (Some(area), Some(item)) = (parts.details, self.view.tree.current_item()) {
+            details::lines(item, self.known(), shared, area.width).draw(frame, area, 0);
         }
     }
 }
@@ -468,31 +461,4 @@ impl Page for Keys {
 fn is_absence(failure: &Failure) -> bool {
     failure.kind == ErrorKind::Unreachable
         || failure.refusal == Some(keyns_interfaces::ErrorKind::NotPermitted)
-}
-
-fn border_side(area: Rect) -> Borders {
-    if area.width >= 110 {
-        Borders::LEFT
-    } else {
-        Borders::TOP
-    }
-}
-
-/// The area of the tree, and that of the details with the line between them, if there is room.
-fn split(area: Rect) -> (Rect, Option<(Block<'static>, Rect)>) {
-    let border = Block::new().borders(border_side(area));
-    if area.width >= 110 {
-        let parts = [Constraint::Fill(3), Constraint::Fill(2)];
-        let [tree, details] = Layout::horizontal(parts).areas(area);
-        return (tree, Some((border, details)));
-    }
-    if area.height >= 16 {
-        let parts = [
-            Constraint::Fill(1),
-            Constraint::Length((area.height / 2).min(14)),
-        ];
-        let [tree, details] = Layout::vertical(parts).areas(area);
-        return (tree, Some((border, details)));
-    }
-    (area, None)
 }
