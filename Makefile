@@ -16,7 +16,7 @@ zshdir     := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir    := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 # keyctl is among the helpers, since the name in bin belongs to the distribution.
 HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
-PROGRAMS   := keyctl-ns keynsd $(HELPERS)
+PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)
 # Named after their programs and sections; bash looks for a file with the name of the command alone.
 PAGES      := $(notdir $(wildcard man/*.[1-8]))
 COMPLETED  := keyctl-ns keynsd
@@ -47,7 +47,7 @@ lab: programs ## boot another Linux with this machine's files: CMD='a command', 
 .PHONY: install
 install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual pages, completions: DESTDIR=, PREFIX=/usr/local
 	install -d "$(bindir)" "$(sbindir)" "$(libexecdir)"
-	install -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(bindir)"
+	install -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(KEYNS_BIN_DIR)/keyns-tui" "$(bindir)"
 	install -m 0755 "$(KEYNS_BIN_DIR)/keynsd" "$(sbindir)"
 	install -m 0755 $(foreach helper,$(HELPERS),"$(KEYNS_BIN_DIR)/$(helper)") "$(libexecdir)"
 	for page in $(PAGES); do install -D -m 0644 "man/$$page" "$(mandir)/man$${page##*.}/$$page"; done
@@ -68,7 +68,7 @@ uninstall: ## remove what install has installed
 		exit 1; \
 	fi
 	@tools/alternatives.sh may-uninstall "$(DESTDIR)" "$(PREFIX)"
-	rm -f "$(bindir)/keyctl-ns" "$(sbindir)/keynsd"
+	rm -f "$(bindir)/keyctl-ns" "$(bindir)/keyns-tui" "$(sbindir)/keynsd"
 	rm -f $(foreach helper,$(HELPERS),"$(libexecdir)/$(helper)")
 	if [ -d "$(libexecdir)" ]; then rmdir "$(libexecdir)"; fi
 	for page in $(PAGES); do rm -f "$(mandir)/man$${page##*.}/$$page"; done

@@ -9,11 +9,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1
 host=$(rustc -vV | sed -n 's/^host: //p')
-programs=(keynsd keyctl-ns keyns-stage keyns-monitor keyns-shelter keyns-probe)
+programs=(keynsd keyctl-ns keyns-tui keyns-stage keyns-monitor keyns-shelter keyns-probe)
 
 # With --target, so that the flag is not for procedural macros too, which cannot be static.
 RUSTFLAGS="${RUSTFLAGS-} -C target-feature=+crt-static" cargo build --release --locked \
-    --target "$host" -p keynsd -p keyctl-ns -p keyns-probe "${programs[@]/#/--bin=}"
+    --target "$host" -p keynsd -p keyctl-ns -p keyns-tui -p keyns-probe "${programs[@]/#/--bin=}"
 
 mkdir -p "$out"
 for program in "${programs[@]}"; do

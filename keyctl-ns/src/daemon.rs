@@ -20,6 +20,7 @@ pub struct Daemon {
     client: Client,
     /// Sockets not tried yet, for the first call.
     spare: Vec<PathBuf>,
+    patience: Duration,
 }
 
 impl Daemon {
@@ -28,13 +29,22 @@ impl Daemon {
     /// # Errors
     /// [`ErrorKind::Unreachable`].
     pub fn connect(addresses: &[PathBuf]) -> Result<Self, CommandError> {
+        Self::connect_with(addresses, PATIENCE)
+    }
+
+    /// The same, for calls that are given up after `patience`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`].
+    pub fn connect_with(addresses: &[PathBuf], patience: Duration) -> Result<Self, CommandError> {
         let runtime = runtime()?;
         let (client, rest) = runtime.block_on(reach(addresses))?;
         let spare = rest.to_vec();
         Ok(Self {
             runtime,
-            client: client.with_timeout(PATIENCE),
+            client: client.with_timeout(patience),
             spare,
+            patience,
         })
     }
 
@@ -83,7 +93,7 @@ impl Daemon {
                 let Ok((client, _)) = self.runtime.block_on(reach(&spare)) else {
                     return Err(ClientError::Refused(error));
                 };
-                self.client = client.with_timeout(PATIENCE);
+                self.client = client.with_timeout(self.patience);
                 self.runtime.block_on(self.client.call(call, again))
             }
             (result, _) => result,

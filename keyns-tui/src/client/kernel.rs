@@ -1,0 +1,209 @@
+//! The caller's own keys, by system calls of this process.
+
+use keyctl_ns::command::grant::mask;
+use keyctl_ns::key;
+use keyctl_ns::proc_file::{self, ProcFile};
+use keyctl_ns::view;
+use keyns::errno::KeyOp;
+use keyns::key_users;
+use keyns::proc_keys;
+use keyns::serial::KeySerial;
+use keyns::spec::KeySpec;
+use keyns_interfaces::Payload;
+use keyns_sys::key as sys;
+
+use super::{Client, Described, Failure, Members, Move, OwnKeyring, Preview, Reply, Request};
+
+/// The kernel.
+#[derive(Debug, Default)]
+pub struct Kernel;
+
+const OWN: [(KeySerial, &str, &str); 4] = [
+    (KeySerial::SESSION, "@s", "your session"),
+    (KeySerial::USER, "@u", "your user"),
+    (KeySerial::USER_SESSION, "@us", "your user's session"),
+    (KeySerial::PROCESS, "@p", "this process"),
+];
+
+impl Client for Kernel {
+    fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
+        match request {
+            Request::Own => Ok(Reply::Own(own())),
+            Request::Members(ring) => {
+                let members = key::members(*ring, &ProcFile::read())?;
+                Ok(Reply::Members(Members {
+                    keys: members.keys,
+                    hidden: members.hidden,
+                }))
+            }
+            Request::Describe(serial) => describe(*serial),
+            Request::Users => Ok(Reply::Users(users()?)),
+            Request::UserKeys(uid) => user_keys(*uid).map(Reply::Members),
+            Request::Unlink(key, ring) => {
+                let what = || format!("cannot unlink key {key} from keyring {ring}");
+                sys::unlink(*key, *ring)
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::Unlink, &error))?;
+                Ok(Reply::Done(format!(
+                    "key {key} is not in keyring {ring} any more"
+                )))
+            }
+            Request::Revoke(key) => {
+                let what = || format!("cannot revoke key {key}");
+                sys::revoke(*key)
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::Revoke, &error))?;
+                Ok(Reply::Done(format!("key {key} is revoked")))
+            }
+            Request::Link(key, ring) => {
+                let what = || format!("cannot link key {key} into keyring {ring}");
+                sys::link(*key, *ring)
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::Link, &error))?;
+                Ok(Reply::Done(format!(
+                    "key {key} is linked into keyring {ring}"
+                )))
+            }
+            Request::Move(wish) => move_key(*wish),
+            Request::Timeout(key, seconds) => {
+                let what = || format!("cannot set the timeout of key {key}");
+                sys::set_timeout(*key, *seconds)
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::SetTimeout, &error))?;
+                Ok(Reply::Done(match seconds {
+                    0 => format!("key {key} does not expire"),
+                    left => format!("key {key} expires in {}", view::seconds((*left).into())),
+                }))
+            }
+            Request::Grant(wish) => {
+                let done = mask::change(wish)?;
+                let rights = done.kernel.to_string();
+                if done.applied {
+                    return Ok(Reply::Done(format!(
+                        "{} has {rights} on key {}",
+                        done.subject, done.key.serial
+                    )));
+                }
+                let implied = done.implied.to_string();
+                Ok(Reply::Preview(Box::new(Preview {
+                    rights,
+                    implied: if done.implied.is_empty() {
+                        String::new()
+                    } else {
+                        implied
+                    },
+                    mask: view::mask(done.mask_after),
+                    is_copy: false,
+                })))
+            }
+            Request::Reveal(key) => {
+                let what = || format!("cannot read key {key}");
+                sys::read(*key)
+                    .map(|bytes| Reply::Payload(Payload::new(bytes)))
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::Read, &error))
+            }
+            Request::Invalidate(key) => {
+                let what = || format!("cannot invalidate key {key}");
+                sys::invalidate(*key)
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::Invalidate, &error))?;
+                Ok(Reply::Done(format!("key {key} is gone")))
+            }
+            other => Err(Failure::failure(format!(
+                "the kernel cannot answer {other:?}"
+            ))),
+        }
+    }
+}
+
+fn move_key(wish: Move) -> Result<Reply, Failure> {
+    let Move { key, from, to, .. } = wish;
+    let flags = if wish.replace { 0 } else { sys::MOVE_EXCL };
+    sys::move_key(key, from, to, flags).map_err(|error| {
+        let what = format!("cannot move key {key} from {from} to {to}");
+        let new = key::failed_on(key, what, KeyOp::Move, &error);
+        match error.raw_os_error() {
+            // EEXIST
+            Some(17) => new.hint("choose to replace it"),
+            _ => new,
+        }
+    })?;
+    Ok(Reply::Done(format!("key {key} is in keyring {to} now")))
+}
+
+/// The keyrings that are there; none is made by asking.
+fn own() -> Vec<OwnKeyring> {
+    let file = ProcFile::read();
+    let keyring = |(special, name, title)| {
+        let serial = key::resolve(&KeySpec::Serial(special)).ok()?;
+        let key = key::info_with(serial, &file).ok()?;
+        Some(OwnKeyring { name, title, key })
+    };
+    let mut found: Vec<OwnKeyring> = Vec::new();
+    for one in OWN.into_iter().filter_map(keyring) {
+        // Without a session keyring the kernel uses the one of the user's session.
+        if found.iter().all(|other| other.key.serial != one.key.serial) {
+            found.push(one);
+        }
+    }
+    found
+}
+
+fn describe(serial: KeySerial) -> Result<Reply, Failure> {
+    let described = key::describe(serial)?;
+    let file = ProcFile::read();
+    let state = file.line(serial, &described).as_ref().map(proc_file::state);
+    let key = key::to_info(serial, described, &file);
+    Ok(Reply::Described(Box::new(Described { key, state })))
+}
+
+fn users() -> Result<Vec<key_users::KeyUser>, Failure> {
+    let text = std::fs::read_to_string("/proc/key-users")
+        .map_err(|error| Failure::io("cannot read who has keys", &error))?;
+    Ok(key_users::lines(&text).collect())
+}
+
+/// The keys of a user that `/proc/keys` shows, and how many it does not show.
+fn user_keys(uid: u32) -> Result<Members, Failure> {
+    let text = std::fs::read("/proc/keys")
+        .map_err(|error| Failure::io("cannot read the keys of other users", &error))?;
+    let file = ProcFile::read();
+    let mut keys = Vec::new();
+    for line in proc_keys::lines(&text).filter(|line| line.uid == Some(uid)) {
+        // What the line says can be forged by a description; what the kernel describes cannot.
+        if let Ok(info) = key::info_with(line.serial, &file)
+            && info.uid == uid
+        {
+            keys.push(info);
+        }
+    }
+    let all = users()?
+        .iter()
+        .find(|user| user.uid == uid)
+        .map_or(0, |user| user.keys);
+    let hidden = usize::try_from(all).unwrap_or(0).saturating_sub(keys.len());
+    Ok(Members { keys, hidden })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyring_is_listed_with_what_it_holds() {
+        let ring = sys::add_key(c"keyring", c"keyns-tui", b"", KeySerial::THREAD).unwrap();
+        let key = sys::add_key(c"user", c"keyns-tui-key", b"x", ring).unwrap();
+        let Ok(Reply::Members(members)) = Kernel.ask(&Request::Members(ring)) else {
+            panic!("no members");
+        };
+        assert_eq!(members.keys.len(), 1);
+        assert_eq!(members.keys[0].serial, key.raw());
+        let Ok(Reply::Described(described)) = Kernel.ask(&Request::Describe(key)) else {
+            panic!("not described");
+        };
+        assert_eq!(described.key.type_, "user");
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_a_failure_with_its_number() {
+        let key = sys::add_key(c"user", c"keyns-tui-gone", b"x", KeySerial::THREAD).unwrap();
+        sys::invalidate(key).unwrap();
+        let error = Kernel.ask(&Request::Members(key)).unwrap_err();
+        assert!(error.message.contains(&key.to_string()), "{error}");
+    }
+}

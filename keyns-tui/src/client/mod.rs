@@ -1,0 +1,328 @@
+//! Whoever can be asked for keys and containers: the kernel for the caller's own, the daemon for all
+//! else. Everything that may take time goes through one trait, and is asked for by value, so that
+//! the state of the program never waits and a test can answer in its place.
+
+pub mod daemon;
+pub mod kernel;
+
+use keyctl_ns::command::grant::GrantArgs;
+use keyctl_ns::error::CommandError;
+use keyns::key_users::KeyUser;
+use keyns::serial::KeySerial;
+use keyns::subject::Subject;
+use keyns_interfaces::containers::{ContainerInfo, Namespace, Root, Shown};
+use keyns_interfaces::keys::{Acl, KeyInfo};
+use keyns_interfaces::upcalls::Target;
+use keyns_interfaces::{ByteText, Payload};
+
+/// Why a request has no reply.
+pub type Failure = CommandError;
+
+/// Who answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The kernel, by system calls of this process.
+    Kernel,
+    /// The daemon.
+    Daemon,
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// The caller's own keyrings.
+    Own,
+    /// The keys linked in a keyring of the kernel.
+    Members(KeySerial),
+    /// A key as the kernel has it.
+    Describe(KeySerial),
+    /// Who has keys on this machine.
+    Users,
+    /// The keys of a user that may be viewed.
+    UserKeys(u32),
+    /// The payload of a key.
+    Reveal(KeySerial),
+    /// Have the link to the first one removed from the second.
+    Unlink(KeySerial, KeySerial),
+    /// Have the first one linked into the second.
+    Link(KeySerial, KeySerial),
+    /// Have it moved.
+    Move(Move),
+    /// Have it revoked.
+    Revoke(KeySerial),
+    /// Have it invalidated.
+    Invalidate(KeySerial),
+    /// Have it expire after so many seconds, or never with 0.
+    Timeout(KeySerial, u32),
+    /// The containers, dead ones included.
+    Containers,
+    /// Everything about a container.
+    Contents(String),
+    /// Who may do what with a key that the daemon knows.
+    Acl(ByteText),
+    /// The payload of a key in the store of a container.
+    RevealStored(ByteText),
+    /// Have a key in the store of a container invalidated, with all copies of it.
+    InvalidateStored(String, KeySerial),
+    /// Have a key moved from the store of a container to that of another.
+    MoveStored {
+        /// `CONTAINER/SERIAL`.
+        key: ByteText,
+        /// The other container.
+        to: String,
+        /// Whether it replaces one of its type and description there.
+        replace: bool,
+    },
+    /// Rights on a key, or what they would come to.
+    Grant(Box<GrantArgs>),
+    /// Have them taken back.
+    Ungrant {
+        /// `CONTAINER/SERIAL` or `SERIAL`.
+        key: ByteText,
+        /// The container that has them.
+        container: String,
+    },
+    /// Have a container created.
+    Create {
+        /// Full name.
+        name: String,
+        /// Namespaces of its own.
+        namespaces: Vec<Namespace>,
+        /// Root directory.
+        root: Root,
+    },
+    /// Have it killed with everything in it.
+    Kill(Named),
+    /// Have a dead or unused one removed.
+    Remove(Named),
+    /// A shell in it, for which this program leaves the terminal.
+    Shell(Named),
+    /// Have its requests of a type routed.
+    Intercept(Box<NewRule>),
+    /// Have a rule removed.
+    Unintercept {
+        /// The container.
+        container: Named,
+        /// Type of key, or `*`.
+        type_: String,
+    },
+}
+
+/// A move between keyrings of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// The key.
+    pub key: KeySerial,
+    /// The keyring that holds it.
+    pub from: KeySerial,
+    /// The one that is to hold it.
+    pub to: KeySerial,
+    /// Whether it replaces one of its type and description there.
+    pub replace: bool,
+}
+
+/// A container by what identifies it: another one may have the name by the time that it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its number.
+    pub id: u64,
+    /// Its name, for people.
+    pub name: String,
+}
+
+impl From<&ContainerInfo> for Named {
+    fn from(container: &ContainerInfo) -> Self {
+        Self {
+            id: container.id,
+            name: container.name.clone(),
+        }
+    }
+}
+
+/// A rule that is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRule {
+    /// Whose requests.
+    pub container: Named,
+    /// Type of key, or `*`.
+    pub type_: String,
+    /// Where they go.
+    pub target: Target,
+    /// How long one may wait, in milliseconds.
+    pub deadline_ms: Option<u32>,
+    /// Requests per second.
+    pub rate: Option<u32>,
+    /// Requests at once.
+    pub pending: Option<u32>,
+}
+
+impl Request {
+    /// Who answers it.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Own
+            | Self::Members(_)
+            | Self::Describe(_)
+            | Self::Users
+            | Self::UserKeys(_)
+            | Self::Reveal(_)
+            | Self::Unlink(..)
+            | Self::Link(..)
+            | Self::Move(_)
+            | Self::Revoke(_)
+            | Self::Timeout(..)
+            | Self::Invalidate(_) => Place::Kernel,
+            // Bits of the mask are set by the caller's own right.
+            Self::Grant(grant) if !matches!(grant.subject, Subject::Container(_)) => Place::Kernel,
+            Self::Containers
+            | Self::Contents(_)
+            | Self::Acl(_)
+            | Self::RevealStored(_)
+            | Self::InvalidateStored(..)
+            | Self::MoveStored { .. }
+            | Self::Grant(_)
+            | Self::Ungrant { .. }
+            | Self::Create { .. }
+            | Self::Kill(_)
+            | Self::Remove(_)
+            | Self::Shell(_)
+            | Self::Intercept(_)
+            | Self::Unintercept { .. } => Place::Daemon,
+        }
+    }
+
+    /// Whether it changes something. Then its outcome is said above the footer, and it is not asked
+    /// with `--read-only`.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Own
+            | Self::Members(_)
+            | Self::Describe(_)
+            | Self::Users
+            | Self::UserKeys(_)
+            | Self::Reveal(_)
+            | Self::Containers
+            | Self::Contents(_)
+            | Self::Acl(_)
+            | Self::RevealStored(_) => false,
+            Self::Grant(grant) => !grant.dry_run,
+            Self::Unlink(..)
+            | Self::Link(..)
+            | Self::Move(_)
+            | Self::Revoke(_)
+            | Self::Invalidate(_)
+            | Self::Timeout(..)
+            | Self::InvalidateStored(..)
+            | Self::MoveStored { .. }
+            | Self::Ungrant { .. }
+            | Self::Create { .. }
+            | Self::Kill(_)
+            | Self::Remove(_)
+            | Self::Shell(_)
+            | Self::Intercept(_)
+            | Self::Unintercept { .. } => true,
+        }
+    }
+}
+
+/// A keyring of the caller's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnKeyring {
+    /// `@s`, `@u`, …
+    pub name: &'static str,
+    /// What it is called in a sentence.
+    pub title: &'static str,
+    /// The keyring.
+    pub key: KeyInfo,
+}
+
+/// The keys in a keyring.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Members {
+    /// Those that may be viewed.
+    pub keys: Vec<KeyInfo>,
+    /// How many may not, or are gone meanwhile.
+    pub hidden: usize,
+}
+
+/// A key, and what only `/proc/keys` tells of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    /// The key.
+    pub key: KeyInfo,
+    /// Its state in words, as far as it is shown.
+    pub state: Option<&'static str>,
+}
+
+/// A container and what its processes find.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contents {
+    /// The container, its processes, the keys in its store, its rules.
+    pub shown: Shown,
+    /// The copies in its keyring.
+    pub copies: Vec<KeyInfo>,
+}
+
+/// What a grant would come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// What the subject could do: what was asked for and what comes with it.
+    pub rights: String,
+    /// Of this, what nobody asked for; empty if there is nothing.
+    pub implied: String,
+    /// The mask that would give it.
+    pub mask: String,
+    /// Whether processes get a copy of the key, rather than the key itself.
+    pub is_copy: bool,
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// To [`Request::Own`].
+    Own(Vec<OwnKeyring>),
+    /// To [`Request::Members`] and [`Request::UserKeys`].
+    Members(Members),
+    /// To [`Request::Describe`].
+    Described(Box<Described>),
+    /// To [`Request::Users`].
+    Users(Vec<KeyUser>),
+    /// To [`Request::Containers`].
+    Containers(Vec<ContainerInfo>),
+    /// To [`Request::Contents`].
+    Contents(Box<Contents>),
+    /// To [`Request::Acl`].
+    Acl(Box<Acl>),
+    /// To [`Request::Grant`] that is a dry run.
+    Preview(Box<Preview>),
+    /// To [`Request::Reveal`] and [`Request::RevealStored`].
+    Payload(Payload),
+    /// To everything that changes something: what was done, in a sentence.
+    Done(String),
+}
+
+/// Somebody who can be asked. It lives on a thread of its own and may block there.
+pub trait Client: Send {
+    /// Answers a request of its [`Place`].
+    ///
+    /// # Errors
+    /// Why it could not be done, in sentences.
+    fn ask(&mut self, request: &Request) -> Result<Reply, Failure>;
+}
+
+/// A number that ties an answer to the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A question and what came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Of the question.
+    pub ticket: Ticket,
+    /// The question.
+    pub request: Request,
+    /// The reply.
+    pub result: Result<Reply, Failure>,
+}

@@ -1,0 +1,267 @@
+//! The program: threads that wait, one channel, and a loop that handles what comes and draws what
+//! changed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Parser as _;
+use keyctl_ns::context::Context;
+use keyctl_ns::error::CommandError;
+use ratatui::Terminal;
+use ratatui::backend::Backend;
+
+use crate::app::shared::{Now, Options};
+use crate::app::{App, Damage, Setup};
+use crate::cli::Cli;
+use crate::client::daemon::Daemon;
+use crate::client::kernel::Kernel;
+use crate::client::{Answer, Client, Place, Reply, Request};
+use crate::config::Config;
+use crate::input::Input;
+use crate::message::{Effect, Message};
+use crate::terminal::{self, Guard};
+use crate::text::Users;
+use crate::worker::Workers;
+use crate::{feed, shell, signals, theme};
+
+/// Messages that may wait. Who sends more is held up: the daemon then counts what it drops.
+const WAITING: usize = 1024;
+/// The time between two frames that nobody pressed a key for.
+const FRAME: Duration = Duration::from_millis(50);
+/// How long messages are handled before a frame is drawn.
+const BATCH: Duration = Duration::from_millis(8);
+
+/// The program as a command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context::new(cli.global());
+    match run(&cli, &context) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            context.ui.error(&error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli, context: &Context) -> Result<u8, CommandError> {
+    if let Some(container) = &cli.shell {
+        return shell::inside(context, container);
+    }
+    let config = configuration(cli)?;
+    let mouse = !cli.no_mouse && config.mouse.unwrap_or(true);
+    let variable = |name: &str| std::env::var(name).ok();
+    let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let theme = match (cli.theme, has_colours) {
+        (Some(theme), _) => theme,
+        (None, false) => theme::Name::Mono,
+        (None, true) => config.theme.unwrap_or_default(),
+    };
+    let ascii = cli.ascii
+        || config
+            .ascii
+            .unwrap_or_else(|| !theme::locale_is_unicode(variable));
+    let clock = Clock::start();
+    let mut app = App::new(Setup {
+        theme,
+        keymap: config.keymap,
+        options: Options {
+            read_only: cli.read_only || config.read_only,
+            unicode: !ascii,
+        },
+        users: Users::read(),
+        uid: rustix::process::geteuid().as_raw(),
+        now: clock.now(),
+    });
+
+    let guard = Guard::new(mouse)?;
+    let failed = |error: std::io::Error| CommandError::io("cannot start", &error);
+    let mut terminal = Terminal::new(guard.backend()?).map_err(failed)?;
+    let (to, inbox) = sync_channel(WAITING);
+    signals::start(to.clone()).map_err(failed)?;
+    let mut outside = Outside::start(context.addresses(), &to).map_err(failed)?;
+    drop(to);
+    let code = drive(&mut app, &mut terminal, &inbox, &mut outside, &clock)?;
+    drop(guard);
+    Ok(code)
+}
+
+fn configuration(cli: &Cli) -> Result<Config, CommandError> {
+    if let Some(path) = &cli.config {
+        return Config::read(path);
+    }
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    match Config::default_path(variable) {
+        Some(path) if path.exists() => Config::read(&path),
+        _ => Ok(Config::default()),
+    }
+}
+
+/// The time since the program started.
+#[derive(Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            since_start: self.0.elapsed(),
+            epoch_ms: u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What carries out effects.
+pub trait World {
+    /// Carries one out without waiting for its end. A question that cannot even be asked is answered
+    /// at once.
+    ///
+    /// # Errors
+    /// When the terminal cannot be used any more.
+    fn carry_out(&mut self, effect: Effect) -> Result<Option<Answer>, CommandError>;
+}
+
+/// The real one.
+struct Outside {
+    workers: Workers,
+    input: Input,
+}
+
+impl Outside {
+    fn start(addresses: Vec<PathBuf>, to: &SyncSender<Message>) -> std::io::Result<Self> {
+        let clients: Vec<(Place, Box<dyn Client>)> = vec![
+            (Place::Kernel, Box::new(Kernel)),
+            (Place::Daemon, Box::new(Daemon::new(addresses.clone()))),
+        ];
+        let workers = Workers::start(clients, to)?;
+        feed::start(addresses, to.clone())?;
+        let input = Input::start(to.clone())?;
+        Ok(Self { workers, input })
+    }
+
+    /// Leaves the terminal to somebody else until `meanwhile` returns.
+    fn hand_over<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<T, CommandError> {
+        self.input.pause();
+        terminal::leave();
+        let result = meanwhile();
+        let entered = terminal::enter();
+        self.input.resume();
+        entered
+            .map_err(|error| CommandError::io("cannot come back to the terminal", &error))
+            .map(|()| result)
+    }
+
+    fn suspend(&self) -> Result<(), CommandError> {
+        // Not SIGTSTP, which is caught: whoever waits for us sees the same.
+        let stop = rustix::process::Signal::STOP;
+        self.hand_over(|| rustix::process::kill_process(rustix::process::getpid(), stop))?
+            .map_err(|error| CommandError::io("cannot stop", &error.into()))
+    }
+}
+
+impl World for Outside {
+    fn carry_out(&mut self, effect: Effect) -> Result<Option<Answer>, CommandError> {
+        match effect {
+            Effect::Ask(ticket, Request::Shell(container)) => {
+                let result = self.hand_over(|| shell::run(&container))?.map(Reply::Done);
+                return Ok(Some(Answer {
+                    ticket,
+                    request: Request::Shell(container),
+                    result,
+                }));
+            }
+            Effect::Ask(ticket, request) => return Ok(self.workers.ask(ticket, request)),
+            Effect::Suspend => self.suspend()?,
+            Effect::Redraw | Effect::Quit => {}
+        }
+        Ok(None)
+    }
+}
+
+/// Handles messages and draws until the program is to end; returns its exit code.
+///
+/// # Errors
+/// When the terminal cannot be used any more.
+pub fn drive<B: Backend>(
+    app: &mut App,
+    terminal: &mut Terminal<B>,
+    inbox: &Receiver<Message>,
+    world: &mut dyn World,
+    clock: &Clock,
+) -> Result<u8, CommandError>
+where
+    B::Error: std::fmt::Display,
+{
+    let unusable = |error: B::Error| CommandError::failure("cannot draw").cause(error.to_string());
+    let mut code = 0;
+    let mut effects = app.start();
+    let mut drawn = Duration::ZERO;
+    loop {
+        while let Some(effect) = effects.pop() {
+            match effect {
+                Effect::Quit => return Ok(code),
+                Effect::Redraw => terminal.clear().map_err(unusable)?,
+                effect => {
+                    let has_left =
+                        matches!(effect, Effect::Suspend | Effect::Ask(_, Request::Shell(_)));
+                    if let Some(answer) = world.carry_out(effect)? {
+                        effects.extend(app.update(Message::Answer(Box::new(answer)), clock.now()));
+                    }
+                    if has_left {
+                        terminal.clear().map_err(unusable)?;
+                        terminal.draw(|frame| app.draw(frame)).map_err(unusable)?;
+                    }
+                }
+            }
+        }
+        let now = clock.now().since_start;
+        let next_frame = drawn + FRAME;
+        let is_due = match app.damage() {
+            Damage::None => false,
+            Damage::Soon => next_frame <= now,
+            Damage::Now => true,
+        };
+        if is_due {
+            terminal.draw(|frame| app.draw(frame)).map_err(unusable)?;
+            drawn = clock.now().since_start;
+        }
+        let frame = (app.damage() == Damage::Soon).then(|| next_frame.saturating_sub(now));
+        let tick = app.sleeps(now);
+        let first = match [frame, tick].into_iter().flatten().min() {
+            Some(most) => match inbox.recv_timeout(most) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => Message::Tick,
+                Err(RecvTimeoutError::Disconnected) => return Ok(code),
+            },
+            None => match inbox.recv() {
+                Ok(message) => message,
+                Err(_) => return Ok(code),
+            },
+        };
+        let begun = Instant::now();
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            if let Message::Terminated(number) = &message {
+                code = u8::try_from(128 + (number & 0x7f)).unwrap_or(1);
+            }
+            effects.extend(app.update(message, clock.now()));
+            if effects.is_empty() && app.damage() != Damage::Now && begun.elapsed() < BATCH {
+                next = inbox.try_recv().ok();
+            }
+        }
+        effects.reverse();
+    }
+}
