@@ -19,6 +19,7 @@ pub mod key_crypto;
 pub mod mount;
 pub mod peer;
 pub mod process;
+pub mod request;
 pub mod requester;
 pub mod routing_entry;
 pub mod secret;
