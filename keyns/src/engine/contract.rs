@@ -16,6 +16,7 @@ use super::error::EngineError;
 use super::keyring::KeyWorker;
 use super::monitors::{Exits, Prepared};
 use super::process::{ProcessState, RunSpec};
+use super::requests::{RequestQueue, Sink};
 use crate::expression::{Expression, Refusal};
 use crate::feature::FeatureRow;
 use crate::probe::KernelFacts;
@@ -89,6 +90,13 @@ pub trait Engine: Debug + Send + Sync {
     /// # Errors
     /// As [`Self::unregister`].
     fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError>;
+
+    /// Has the kernel hand over the requests of containers, and reports each to `sink`. `None`: the
+    /// kernel starts a program for each, which is not the engine's.
+    ///
+    /// # Errors
+    /// What keeps it from them.
+    fn requests(&self, sink: Sink) -> Result<Option<RequestQueue>, EngineError>;
 
     /// Sends a signal to a process started in the container.
     ///

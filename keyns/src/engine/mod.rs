@@ -27,6 +27,7 @@ pub mod paths;
 pub mod pin;
 pub mod process;
 pub mod program;
+pub mod requests;
 mod root;
 mod routes;
 pub mod shared;

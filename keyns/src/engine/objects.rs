@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use keyns_sys::container_abi::ContainerAbi;
+use keyns_sys::container_abi::{ContainerAbi, Feature};
 use rustix::io::Errno;
 
 use super::container::ContainerId;
@@ -32,6 +32,12 @@ impl Objects {
     #[must_use]
     pub fn abi(&self) -> &ContainerAbi {
         &self.abi
+    }
+
+    /// Whether the kernel can queue requests instead of starting a program for each.
+    #[must_use]
+    pub fn intercepts(&self) -> bool {
+        self.abi.has(Feature::Interception)
     }
 
     /// The object of a container.

@@ -106,10 +106,24 @@ impl Keys {
         let ring = self.ring(id)?;
         let (keyring, owner) = (ring.container, ring.owner);
         let objects = self.objects()?;
-        let _acting = acting_as(owner)?;
+        let acting = acting_as(owner)?;
         list::limit(objects, id, keyring, Rights::SEARCH | Rights::LINK)
             .and_then(|()| list::attach(objects, id, keyring))
-            .map_err(KeyError::of(what))
+            .map_err(KeyError::of(what))?;
+        drop(acting);
+        if !objects.intercepts() {
+            return Ok(());
+        }
+        // Every type: what has no rule in the daemon must not reach a program of the host.
+        let _held = hold(0, &[self.requests])?;
+        list::intercept(objects, id, self.requests)
+            .map_err(KeyError::of("have the container’s requests queued"))
+    }
+
+    /// The keyring into which the kernel links what containers ask for.
+    #[must_use]
+    pub fn requests(&self) -> KeySerial {
+        self.requests
     }
 
     /// Same for an object that took the place of one that died: also gives the new one what the

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use keyns_sys::KeySerial;
 use keyns_sys::container_key::{self, Named, Subject};
@@ -11,6 +12,9 @@ use rustix::io::Errno;
 use crate::engine::container::ContainerId;
 use crate::engine::objects::Objects;
 use crate::rights::Rights;
+
+/// When the kernel gives a queued request up. The daemon is to do that before, with a reason.
+const DEADLINE: Duration = Duration::from_secs(62);
 
 /// Lets the container do that with a key, and takes what its possessors could: they are its denizens,
 /// and what its mask says of them comes with rights nobody asked for. The caller acts as the owner,
@@ -51,4 +55,10 @@ pub(super) fn attach(objects: &Objects, id: ContainerId, keyring: KeySerial) -> 
         Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => Ok(()),
         other => other,
     }
+}
+
+/// Has the container's requests for keys of every type queued.
+pub(super) fn intercept(objects: &Objects, id: ContainerId, queue: KeySerial) -> io::Result<()> {
+    let object = objects.get(id)?;
+    container_key::intercept(objects.abi(), object.as_fd(), c"*", Some(DEADLINE), queue)
 }

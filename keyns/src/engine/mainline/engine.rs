@@ -26,6 +26,7 @@ use super::super::objects::Objects;
 use super::super::paths::{Paths, SHARED, make_directory};
 use super::super::process::{ProcessState, RunSpec};
 use super::super::program::SealedProgram;
+use super::super::requests::{RequestQueue, Sink};
 use super::super::{pin, routes, shared};
 use super::features;
 use crate::expression::{Expression, Object, Place, Refusal};
@@ -210,6 +211,10 @@ impl Engine for Mainline {
             routes::withdraw_namespaces(&self.routing, &self.paths, record, &inode)?;
         }
         pin::unpin(&pin).map_err(EngineError::system("remove a PID namespace's pin"))
+    }
+
+    fn requests(&self, _: Sink) -> Result<Option<RequestQueue>, EngineError> {
+        Ok(None)
     }
 
     fn signal(&self, id: ContainerId, process: u64, signal: i32) -> Result<(), EngineError> {

@@ -21,6 +21,7 @@ use super::super::monitors::{Exits, Prepared};
 use super::super::object::ObjectPlan;
 use super::super::objects::{self, Objects};
 use super::super::process::{ProcessState, RunSpec};
+use super::super::requests::{RequestQueue, Sink};
 use super::features;
 use crate::expression::{Expression, Refusal};
 use crate::feature::FeatureRow;
@@ -189,6 +190,14 @@ impl Engine for Patched {
 
     fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError> {
         self.renew(record)
+    }
+
+    fn requests(&self, sink: Sink) -> Result<Option<RequestQueue>, EngineError> {
+        if !self.objects.intercepts() {
+            return Ok(None);
+        }
+        let queue = self.stock.keys.call(|keys| Ok(keys.requests()))?;
+        RequestQueue::start(*self.objects.abi(), queue, sink).map(Some)
     }
 
     fn signal(&self, id: ContainerId, process: u64, signal: i32) -> Result<(), EngineError> {

@@ -1,5 +1,7 @@
 //! What the engine offers, and who enforces it.
 
+use keyns_sys::container_abi::Feature;
+
 use super::super::mainline::features;
 use crate::feature::{Enforcer, FeatureRow};
 use crate::probe::KernelFacts;
@@ -51,6 +53,25 @@ pub(super) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
             "whoever finds a key may read it; invalidating it is a right of its own",
         ),
     ];
+    let queued = [
+        (
+            "upcall-interception",
+            Kernel,
+            "the kernel queues the requests of containers; no program is started",
+        ),
+        (
+            "upcall-killable",
+            Kernel,
+            "a process that waits for a key can be killed",
+        ),
+    ];
+    let intercepts = facts
+        .containers
+        .is_some_and(|abi| abi.has(Feature::Interception));
+    let better: Vec<_> = better
+        .into_iter()
+        .chain(queued.into_iter().filter(|_| intercepts))
+        .collect();
     let mut rows = features::rows(facts);
     for row in &mut rows {
         if let Some((_, enforcer, detail)) = better.iter().find(|(name, ..)| *name == row.name) {
