@@ -51,18 +51,18 @@ impl Patched {
     /// # Errors
     /// One sentence that says what it lacks.
     pub(in crate::engine) fn check() -> Result<ContainerAbi, EngineError> {
-        let lacks = |what: &str| {
+        let lacks = |what: &str, how: &str| {
             EngineError::Refused(format!(
-                "the engine “patched” needs a kernel with {what}, and this one has none"
+                "the engine “patched” needs a kernel with {what}, and this one has {how}"
             ))
         };
         let abi = ContainerAbi::read()
             .map_err(EngineError::system(
                 "read what the kernel says of containers",
             ))?
-            .ok_or_else(|| lacks(&Feature::Containers.to_string()))?;
+            .ok_or_else(|| lacks(&Feature::Containers.to_string(), "none"))?;
         match NEEDED.into_iter().find(|feature| !abi.has(*feature)) {
-            Some(missing) => Err(lacks(&missing.to_string())),
+            Some(missing) => Err(lacks(&missing.to_string(), "none, or not all of it")),
             None => Ok(abi),
         }
     }
