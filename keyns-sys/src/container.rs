@@ -1,4 +1,4 @@
-//! Container objects: the five system calls of kernels that have them.
+//! Container objects: the five system calls of kernels that have them, and how they get a root.
 //!
 //! A container is a descriptor. Numbers come from the kernel's own file ([`ContainerAbi`]); where it
 //! has no such call, every function here answers `ENOSYS` and calls nothing.
@@ -168,6 +168,83 @@ pub fn socket(
     })?;
     // Safety: a fresh descriptor that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Makes a file system context one for a container (`FSCONFIG_SET_CONTAINER`): its processes are who
+/// procfs shows. Before anything else is configured, and once.
+///
+/// # Errors
+/// `ENOSYS` where the kernel has no such command; `EBADF`, `EINVAL`, `EPERM`, `EBUSY` (too late),
+/// `ECANCELED` (dead).
+pub fn make_file_system_for(
+    abi: &ContainerAbi,
+    context: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let command = known(abi.fsconfig_set_container)?;
+    let none = std::ptr::null::<libc::c_char>();
+    // Safety: this command takes a descriptor and neither key nor value.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            command as libc::c_uint,
+            none,
+            none,
+            container.as_raw_fd(),
+        )
+    })
+    .map(drop)
+}
+
+/// Makes a detached tree of mounts the root of a container that has none yet
+/// (`move_mount(2)`, `MOVE_MOUNT_T_CONTAINER_ROOT`).
+///
+/// # Errors
+/// `ENOSYS` where the kernel cannot; `EPERM`, `EINVAL` (the tree is attached), `ENOTDIR`, `EBUSY` (it
+/// has a root), `ECANCELED` (dead), `ENOSPC`, `ENOMEM`.
+pub fn set_root(
+    abi: &ContainerAbi,
+    tree: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
+) -> io::Result<()> {
+    move_mount(tree, container, c"/", known(abi.move_mount_root)? as u32)
+}
+
+/// Mounts a detached tree at a path below a container's root, which no link in it leads out of.
+///
+/// # Errors
+/// `ENOSYS` where the kernel cannot; those of `move_mount(2)`; `EPERM`, `ENOENT` (no root yet).
+pub fn mount_below(
+    abi: &ContainerAbi,
+    tree: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
+    path: &CStr,
+) -> io::Result<()> {
+    known(abi.move_mount_root)?;
+    move_mount(tree, container, path, 0)
+}
+
+fn move_mount(
+    tree: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
+    path: &CStr,
+    flags: u32,
+) -> io::Result<()> {
+    const FROM_EMPTY_PATH: u32 = 0x4;
+
+    // Safety: both paths end in NUL; else plain numbers.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            container.as_raw_fd(),
+            path.as_ptr(),
+            FROM_EMPTY_PATH | flags,
+        )
+    })
+    .map(drop)
 }
 
 /// The number of a call, if the kernel has it.

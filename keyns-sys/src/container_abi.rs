@@ -71,6 +71,19 @@ impl Feature {
         Self::ContainerKeyring,
         Self::Interception,
     ];
+
+    /// A short name in kebab case.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Containers => "containers",
+            Self::Sockets => "container-sockets",
+            Self::Mounts => "container-mounts",
+            Self::KeyAcls => "key-acls",
+            Self::ContainerKeyring => "container-keyrings",
+            Self::Interception => "request-interception",
+        }
+    }
 }
 
 impl fmt::Display for Feature {

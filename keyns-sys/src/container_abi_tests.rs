@@ -1,3 +1,5 @@
+//! What is believed of a kernel’s file, and what is not.
+
 use super::*;
 use proptest::prelude::*;
 

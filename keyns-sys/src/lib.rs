@@ -20,6 +20,7 @@ pub mod mount;
 pub mod peer;
 pub mod pidfd;
 pub mod process;
+pub mod request;
 pub mod requester;
 pub mod routing_entry;
 pub mod secret;

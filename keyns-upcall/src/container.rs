@@ -12,15 +12,17 @@ use keyns_sys::upcall_wire::{Doubts, Request, RequesterFd};
 
 use crate::auth_key::{self, AuthKey};
 use crate::conversation::{Conversation, Ending};
-use crate::facts::{self, Credentials, Stat};
 use crate::invocation::Invocation;
-use crate::membership::{self, Place};
+use crate::membership;
 use crate::oom::Protection;
 use crate::origin;
 use crate::original;
-use crate::routing::{Table, Undecidable};
-use crate::settle;
-use crate::target;
+use crate::routing::Table;
+use keyns_sys::request::Undecidable;
+use keyns_sys::request::facts::{self, Credentials, Stat};
+use keyns_sys::request::place::{self, Place};
+use keyns_sys::request::settle;
+use keyns_sys::request::target;
 
 /// Serves one request to its end and returns the exit status.
 pub(crate) fn serve(invocation: &Invocation, table: &Table) -> i32 {
@@ -50,7 +52,7 @@ fn decide(
     let auth = auth_key::find(invocation.target)?;
     let thread = facts::open_thread(auth.tid)?;
     let place = Place::of(&thread)?;
-    let Some(entry) = place.route(&thread, table)? else {
+    let Some(entry) = membership::route(&place, &thread, table)? else {
         return Ok(Ending::Original);
     };
     helper_process::fill_standard_descriptors();
@@ -90,7 +92,7 @@ fn decide(
         net_ns: facts::net_ns(&handle.thread)?,
         pid_ns: place.pid_ns,
         user_ns: place.user_ns,
-        cgroup: membership::cgroup_of(&handle.thread)?,
+        cgroup: place::cgroup_of(&handle.thread)?,
         type_name,
         description,
         callout,

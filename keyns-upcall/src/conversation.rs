@@ -19,8 +19,8 @@ use keyns_sys::upcall_wire::{
 };
 use keyns_sys::waiting_place::{self, WaitingPlace};
 
-use crate::routing::Undecidable;
-use crate::settle::{self, Given, Refusal, errno};
+use keyns_sys::request::Undecidable;
+use keyns_sys::request::settle::{self, Given, Refusal, errno};
 
 /// How long a daemon may take to accept, restarts included.
 const ACCEPT: Duration = Duration::from_secs(10);

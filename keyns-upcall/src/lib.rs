@@ -17,18 +17,16 @@ mod auth_key;
 mod container;
 mod conversation;
 mod depth;
-mod facts;
 mod invocation;
 mod membership;
 mod oom;
 mod origin;
 mod original;
 mod routing;
-mod settle;
-mod target;
 
 use keyns_sys::arena::Arena;
 use keyns_sys::helper_process::Arguments;
+use keyns_sys::request::settle;
 use keyns_sys::upcall_wire;
 
 #[global_allocator]

@@ -13,8 +13,9 @@
 use keyns_sys::routing_entry::CONTAINER_IDS;
 
 use crate::invocation::Invocation;
-use crate::routing::{Table, Undecidable};
-use crate::target;
+use crate::routing::Table;
+use keyns_sys::request::Undecidable;
+use keyns_sys::request::target;
 
 /// Types that are only ever asked for with the credentials of the process that wants the key. The
 /// kernel asks for them too, but then either in the name of that process (encrypted keys) or without

@@ -9,7 +9,7 @@ use keyns_sys::helper_process;
 
 use crate::depth;
 use crate::invocation::Invocation;
-use crate::settle;
+use keyns_sys::request::settle;
 
 /// In the order of what counts more, as `keyns::takeover` fills them. That a file is there is all
 /// that says it is to be executed: nothing else is read for a request of the host.

@@ -4,21 +4,12 @@ use std::ffi::CString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 
+use keyns_sys::request::Undecidable;
 use keyns_sys::requester::{self, DIRECTORY_ITSELF};
 use keyns_sys::routing_entry::{self, RoutingEntry, RoutingKey};
 
 /// The table. Its directory exists only as long as it has entries, or a daemon was killed.
 pub(crate) struct Table(OwnedFd);
-
-/// An entry names the requester but cannot be read, or a fact about the requester is missing.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Undecidable;
-
-impl From<io::Error> for Undecidable {
-    fn from(_: io::Error) -> Self {
-        Self
-    }
-}
 
 impl Table {
     /// Opens the table; `None` when it is absent, so that no container lives.

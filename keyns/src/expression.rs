@@ -71,6 +71,36 @@ impl Expression {
         self.implied.is_empty() && self.mediated.is_empty()
     }
 
+    /// How a list expresses rights of a container on its copy of a key, which its processes find in
+    /// the container keyring. Every right is one of its own there, but for two: whoever finds a key in
+    /// a keyring of its own may read it (`keyctl_read_key()` in `security/keys/keyctl.c`), and the
+    /// rights to join and to clear are for keyrings.
+    ///
+    /// # Errors
+    /// [`Refusal::Impossible`], [`Refusal::Implied`] if reading is not accepted.
+    pub fn of_list(requested: Rights, accepted: Rights) -> Result<Self, Refusal> {
+        let never = Rights::SET_SECURITY | Rights::JOIN | Rights::CLEAR;
+        if requested.intersects(never) {
+            return Err(Refusal::Impossible(requested & never));
+        }
+        let kernel = if requested.contains(Rights::SEARCH) {
+            requested | Rights::READ
+        } else {
+            requested
+        };
+        let implied = kernel - requested;
+        if !accepted.contains(implied) {
+            return Err(Refusal::Implied(implied - accepted));
+        }
+        let closest = |bits: &Bits| kernel.bits() & 0x3f == u16::from(bits.value());
+        Ok(Self {
+            bits: Bits::every().find(closest).unwrap_or_default(),
+            kernel,
+            implied,
+            mediated: Rights::NONE,
+        })
+    }
+
     /// Whether the subject can make itself a possessor, which adds read and the possessor's byte.
     #[must_use]
     pub fn lets_possess(&self) -> bool {
@@ -378,6 +408,28 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn a_list_gives_what_was_asked_for_or_accepted(requested in rights(), accepted in rights()) {
+            let allowed = requested | accepted;
+            match Expression::of_list(requested, accepted) {
+                Ok(given) => {
+                    prop_assert!(allowed.contains(given.kernel));
+                    prop_assert!(given.kernel.contains(requested));
+                    prop_assert!(given.mediated.is_empty());
+                    // Finding is reading, whatever the list says.
+                    prop_assert!(!given.kernel.contains(Rights::SEARCH) || given.kernel.contains(Rights::READ));
+                }
+                Err(Refusal::Implied(implied)) => {
+                    prop_assert_eq!(implied, Rights::READ);
+                    prop_assert!(Expression::of_list(requested, accepted | implied).is_ok());
+                }
+                Err(Refusal::Impossible(never)) => {
+                    prop_assert!(requested.contains(never) && !never.is_empty());
+                    prop_assert!(Expression::of_list(requested, Rights::ALL).is_err());
+                }
+            }
+        }
 
         #[test]
         fn accepted_rights_bound_the_result_and_are_given_only_when_forced(

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::thread;
 
+use keyns_sys::container_abi::{ContainerAbi, Feature};
 use keyns_sys::{KeySerial, kernel_probe, key};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -263,6 +264,8 @@ pub struct KernelFacts {
     pub peer_pidfd: bool,
     /// A thread can be had as a pidfd.
     pub thread_pidfd: bool,
+    /// What the kernel says of containers; `None`: it has none, or says it in no way that is known.
+    pub containers: Option<ContainerAbi>,
     /// Where cgroup2 is.
     pub cgroup2: Option<Cgroup2>,
     /// Key types and whether the kernel knows them now.
@@ -311,6 +314,7 @@ impl KernelFacts {
             watch_queue: has_watch_queue()?,
             peer_pidfd: kernel_probe::has_peer_pidfd()?,
             thread_pidfd: has_thread_pidfd()?,
+            containers: ContainerAbi::read().unwrap_or_default(),
             cgroup2: cgroup2()?,
             key_types,
             initial_user_ns: in_namespace("user", INITIAL_USER_NS)?,
@@ -392,6 +396,15 @@ impl KernelFacts {
                 "keys of network protocols are found from every network namespace",
             ),
         ];
+        rows.extend(Feature::ALL.into_iter().map(|feature| {
+            let has = self.containers.is_some_and(|abi| abi.has(feature));
+            row(
+                &format!("kernel-{}", feature.word()),
+                has,
+                &format!("the kernel has {feature}"),
+                &format!("this kernel has no {feature}"),
+            )
+        }));
         rows.extend(self.key_types.iter().map(|(name, present)| {
             row(
                 &format!("key-type-{}", name.replace('_', "-")),
@@ -428,6 +441,7 @@ mod tests {
             watch_queue: true,
             peer_pidfd: true,
             thread_pidfd: true,
+            containers: None,
             cgroup2: Some(Cgroup2 {
                 path: "/sys/fs/cgroup".into(),
                 hybrid: false,

@@ -109,6 +109,7 @@ async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
         .map_err(system("make the upcall socket"))?;
     let sockets = Sockets::bind(&daemon.config.paths.runtime())
         .map_err(system("make the varlink sockets"))?;
+    Upcalls::take_queued(Rc::clone(&daemon)).await?;
     let router = Rc::new(router(&daemon));
     tracing::info!(instance = daemon.config.paths.instance(), "ready");
     // Also while it stops: a process that waits for a request cannot be killed with its container.

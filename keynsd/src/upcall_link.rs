@@ -74,6 +74,8 @@ pub struct Incoming {
     pub request: Box<Request>,
     /// The requesting thread: a pidfd or a directory of `/proc`, as [`Request::fd`] says.
     pub requester: OwnedFd,
+    /// The kernel's number of the requester's container, where the kernel itself says it.
+    pub object: Option<u64>,
 }
 
 /// What became of an answer.
@@ -205,9 +207,11 @@ impl UpcallPeer {
     pub async fn recv_request(&self) -> Result<Incoming, LinkError> {
         let received = timeout(REQUEST_LIMIT, self.receive(MAX_MESSAGE)).await;
         match received.map_err(|_| LinkError::Late("send its request"))? {
-            Ok((ToDaemon::Request(request), Some(requester))) => {
-                Ok(Incoming { request, requester })
-            }
+            Ok((ToDaemon::Request(request), Some(requester))) => Ok(Incoming {
+                request,
+                requester,
+                object: None,
+            }),
             Ok((ToDaemon::Request(_), None)) => {
                 Err(LinkError::Unexpected("a request without a descriptor"))
             }

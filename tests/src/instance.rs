@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{bin_dir, service_uid, unique};
+use crate::{bin_dir, engine, service_uid, unique};
 
 /// Longer than anything here takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,6 +116,7 @@ impl Instance {
             .unwrap();
         let child = Command::new(bin_dir().join("keynsd"))
             .env("RUST_LOG", self.level)
+            .args(["--engine", &engine().to_string()])
             .args(["--instance", &self.name, "--transient", "--helpers"])
             .arg(bin_dir())
             .args(["--service-uid", &self.service_uid.to_string()])

@@ -5,6 +5,7 @@ pub mod lab;
 pub mod leftovers;
 pub mod stock;
 
+use keyns::engine::EngineChoice;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,6 +25,18 @@ pub fn bin_dir() -> PathBuf {
         directory.display()
     );
     directory
+}
+
+/// The engine that is to be tested: what `KEYNS_ENGINE` says, else whichever fits this kernel.
+///
+/// # Panics
+/// When it says something else than the name of an engine.
+#[must_use]
+pub fn engine() -> EngineChoice {
+    match std::env::var("KEYNS_ENGINE") {
+        Ok(word) => word.parse().unwrap(),
+        Err(_) => EngineChoice::Auto,
+    }
 }
 
 /// A name that no other test and no other run uses.

@@ -14,7 +14,7 @@ use keyns::engine::container::{
 };
 use keyns::engine::paths::Paths;
 use keyns::engine::process::RunSpec;
-use keyns::engine::{self, EngineChoice, Options};
+use keyns::engine::{self, Options};
 use keyns_tests::{bin_dir, unique};
 
 struct Engine {
@@ -28,7 +28,7 @@ impl Engine {
     fn start() -> Self {
         let paths = Paths::new(&unique("engine")).unwrap();
         let service_uid = keyns_tests::service_uid();
-        let engine = EngineChoice::Auto
+        let engine = keyns_tests::engine()
             .start(Options {
                 paths: paths.clone(),
                 helpers: bin_dir(),

@@ -120,6 +120,21 @@ fn programs_that_are_missing_or_are_none() {
 }
 
 #[test]
+fn an_engine_that_the_kernel_is_not_made_for() {
+    if Path::new("/proc/sys/kernel/containers/abi").exists() {
+        // This kernel is; which of its parts are missing is tested where one lacks them.
+        return;
+    }
+    let refused = Refused::new("engine");
+    let patched = ["sh", "-c", "exec \"$@\" --engine patched", "sh"];
+    refused.assert(
+        &refused.start(&patched),
+        "the engine “patched” needs a kernel with container objects",
+    );
+    assert!(!refused.state().exists());
+}
+
+#[test]
 fn a_state_that_cannot_be_written_or_read() {
     let refused = Refused::new("state");
     let state = refused.state();

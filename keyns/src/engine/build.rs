@@ -29,7 +29,7 @@ use super::error::EngineError;
 use super::failure::Failure;
 use super::monitors::PATIENCE;
 use super::program::SealedProgram;
-use super::{cgroup, pin, root};
+use super::{cgroup, object, pin, root};
 
 /// What is to be built.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub(super) struct ContainerPlan {
     pub(super) cgroup: PathBuf,
     /// Directory of the pins; made already.
     pub(super) pins: PathBuf,
+    /// The namespaces are to be those of a container object of the kernel.
+    pub(super) object: bool,
 }
 
 /// Inodes of the pins made, by name.
@@ -71,6 +73,8 @@ pub(super) const STAGE_PIN: &str = "stage";
 enum Step {
     Staged,
     Unshared,
+    /// Its descriptor comes along.
+    Object,
 }
 
 /// `main` of the builder: one request from standard input, one answer.
@@ -83,8 +87,8 @@ pub fn main() -> io::Result<()> {
     let daemon = Channel::from(process::take_inherited(&alone, 0)?);
     daemon.set_timeout(Some(Duration::from_secs(20)))?;
     let (request, mut fds) = daemon.receive::<BuildRequest>()?;
-    let reply: BuildReply = match &request {
-        BuildRequest::Seed(target) => build_seed(&alone, target),
+    let reply = match &request {
+        BuildRequest::Seed(target) => build_seed(&alone, target).map(|pins| (pins, None)),
         BuildRequest::Container(plan) => {
             build_container(&alone, plan, fds.pop().as_ref()).inspect_err(|_| {
                 // Half a container is none; what cannot be undone here is reported by the pins left.
@@ -92,15 +96,23 @@ pub fn main() -> io::Result<()> {
             })
         }
     };
-    daemon.send(&reply, &[])
+    let (reply, object): (BuildReply, _) = match reply {
+        Ok((pins, object)) => (Ok(pins), object),
+        Err(failure) => (Err(failure), None),
+    };
+    let fds: Vec<_> = object.iter().map(AsFd::as_fd).collect();
+    daemon.send(&reply, &fds)
 }
 
-/// Has the builder build something; returns the inodes of what it has pinned, by name.
+/// What the builder has pinned, by name, and the container object if it made one.
+pub(super) type Built = (BTreeMap<String, u64>, Option<OwnedFd>);
+
+/// Has the builder build something.
 pub(super) fn run(
     stage: &SealedProgram,
     request: &BuildRequest,
     directory: Option<&OwnedFd>,
-) -> Result<BTreeMap<String, u64>, EngineError> {
+) -> Result<Built, EngineError> {
     let helper = |reason: String| EngineError::Helper {
         operation: "build namespaces".into(),
         reason,
@@ -119,7 +131,7 @@ pub(super) fn run(
     }
     let _ = child.wait();
     match reply {
-        Ok((Ok(pins), _)) => Ok(pins),
+        Ok((Ok(pins), mut fds)) => Ok((pins, fds.pop())),
         Ok((Err(failure), _)) => Err(failure.into()),
         Err(error) => Err(helper(error.to_string())),
     }
@@ -135,8 +147,8 @@ fn build_seed(alone: &SingleThreaded, target: &Path) -> BuildReply {
     };
     with_holder(alone, ForkOptions::default(), hold, |holder, pid| {
         match hear(holder)? {
-            Step::Unshared => {}
-            Step::Staged => return Err(Failure::because("build the seed in one step")),
+            (Step::Unshared, _) => {}
+            _ => return Err(Failure::because("build the seed in one step")),
         }
         let inode = pin::pin(Path::new(&format!("/proc/{pid}/ns/mnt")), target)
             .map_err(Failure::of("pin the seed"))?;
@@ -151,7 +163,7 @@ fn build_container(
     alone: &SingleThreaded,
     request: &ContainerPlan,
     directory: Option<&OwnedFd>,
-) -> BuildReply {
+) -> Result<Built, Failure> {
     let cgroup = cgroup::open(&request.cgroup).map_err(Failure::of("open the cgroup"))?;
     let options = ForkOptions {
         cgroup: Some(cgroup.as_fd()),
@@ -198,11 +210,11 @@ fn with_holder<T>(
 }
 
 /// The next thing the holder has done.
-fn hear(holder: &Channel) -> Result<Step, Failure> {
-    let (step, _) = holder
+fn hear(holder: &Channel) -> Result<(Step, Option<OwnedFd>), Failure> {
+    let (step, mut fds) = holder
         .receive::<Result<Step, Failure>>()
         .map_err(Failure::of("hear from the holder"))?;
-    step
+    Ok((step?, fds.pop()))
 }
 
 fn attend(
@@ -210,7 +222,7 @@ fn attend(
     request: &ContainerPlan,
     holder: &Channel,
     pid: u32,
-) -> BuildReply {
+) -> Result<Built, Failure> {
     let ns = PathBuf::from(format!("/proc/{pid}/ns"));
     let mut pins = BTreeMap::new();
     let mut pin = |file: &str, name: &str| -> Result<(), Failure> {
@@ -219,11 +231,19 @@ fn attend(
         pins.insert(name.to_owned(), inode);
         Ok(())
     };
-    while let Step::Staged = hear(holder)? {
-        pin("mnt", STAGE_PIN)?;
-        holder
-            .send(&(), &[])
-            .map_err(Failure::of("release the holder"))?;
+    loop {
+        match hear(holder)? {
+            (Step::Staged, _) => {
+                pin("mnt", STAGE_PIN)?;
+                holder
+                    .send(&(), &[])
+                    .map_err(Failure::of("release the holder"))?;
+            }
+            // Its namespaces are pinned with its first process.
+            (Step::Object, Some(object)) => return Ok((pins, Some(object))),
+            (Step::Object, None) => return Err(Failure::because("get the container’s descriptor")),
+            (Step::Unshared, _) => break,
+        }
     }
     if let (true, Some(ids)) = (request.namespaces.contains(&Namespace::User), request.ids) {
         write_maps(alone, pid, ids, request.parent_user.as_ref())?;
@@ -234,7 +254,7 @@ fn attend(
             pin(kind.file(), kind.file())?;
         }
     }
-    Ok(pins)
+    Ok((pins, None))
 }
 
 fn write_maps(
@@ -276,7 +296,7 @@ fn write_maps(
     }
 }
 
-fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
+pub(super) fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
     for file in ["uid_map", "gid_map"] {
         fs::write(format!("/proc/{pid}/{file}"), format!("0 {base} {count}\n"))
             .map_err(Failure::of(format!("write {file}")))?;
@@ -339,12 +359,13 @@ fn hold(
     builder: &Channel,
 ) -> Result<(), Failure> {
     close_inherited(alone, builder, directory)?;
-    // Opened while the pins are still in view.
+    // Opened and read while the host’s files are still in view.
     let parent_user = request
         .parent_user
         .as_ref()
         .map(|(_, pin)| open_pin(pin))
         .transpose()?;
+    let abi = request.object.then(object::abi).transpose()?;
     let has = |kind| request.namespaces.contains(&kind);
     let in_user_namespace = request.ids.is_some() || request.parent_user.is_some();
     let owner = request
@@ -372,6 +393,17 @@ fn hold(
         nix::unistd::setresgid(0.into(), 0.into(), 0.into())
             .and_then(|()| nix::unistd::setresuid(0.into(), 0.into(), 0.into()))
             .map_err(Failure::of("become root of the parent container"))?;
+    }
+    if let Some(abi) = abi {
+        if has(Namespace::Mount) && !staged && !in_user_namespace {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNS)
+                .map_err(Failure::of("make a mount namespace"))?;
+            root::make_slave()?;
+        }
+        let object = object::create(&abi, request, in_user_namespace)?;
+        return builder
+            .send(&Ok::<_, Failure>(Step::Object), &[object.as_fd()])
+            .map_err(Failure::of("report to the builder"));
     }
     let mut flags = CloneFlags::empty();
     for kind in &request.namespaces {

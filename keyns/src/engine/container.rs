@@ -196,6 +196,9 @@ pub struct ContainerRecord {
     pub created: u64,
     /// Whether the end of its lease kills it.
     pub kill_on_close: bool,
+    /// The kernel's number of it, on kernels that have container objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<u64>,
 }
 
 /// The innermost container of a lineage with a namespace of that kind of its own.

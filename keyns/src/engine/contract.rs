@@ -5,6 +5,7 @@
 //! stored. Keys are worked on by the key worker, which is the same for every engine
 //! ([`keyring`](super::keyring)).
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -15,8 +16,11 @@ use super::error::EngineError;
 use super::keyring::KeyWorker;
 use super::monitors::{Exits, Prepared};
 use super::process::{ProcessState, RunSpec};
+use super::requests::{RequestQueue, Sink};
+use crate::expression::{Expression, Refusal};
 use crate::feature::FeatureRow;
 use crate::probe::KernelFacts;
+use crate::rights::Rights;
 
 /// Containers, their keyrings and their processes on one kind of kernel.
 pub trait Engine: Debug + Send + Sync {
@@ -28,6 +32,13 @@ pub trait Engine: Debug + Send + Sync {
 
     /// The thread that possesses the keyrings of all containers.
     fn keys(&self) -> &KeyWorker;
+
+    /// How a container gets rights on its copy of a key, if it can have them with no others than
+    /// those accepted.
+    ///
+    /// # Errors
+    /// Which rights come along, or cannot be had at all.
+    fn express(&self, requested: Rights, accepted: Rights) -> Result<Expression, Refusal>;
 
     /// Makes a container. `lineage` is its parent, its parent's parent and so on; `taken` are the
     /// id ranges of its parent's other children.
@@ -62,23 +73,30 @@ pub trait Engine: Debug + Send + Sync {
         prepared: &Prepared,
     ) -> Result<(), EngineError>;
 
-    /// Undoes [`Self::register`] for a process that could not be released; the argument is its
-    /// [`Prepared::pid_namespace`].
+    /// Undoes [`Self::register`] for a process that could not be released, so that the container is
+    /// as before; the argument is its [`Prepared::namespaces`].
     ///
     /// # Errors
-    /// Those of writing the routing table.
+    /// Those of writing the routing table; what kept the container from being as before.
     fn unregister(
         &self,
         record: &mut ContainerRecord,
-        pid_namespace: Option<u64>,
+        namespaces: &BTreeMap<String, u64>,
     ) -> Result<(), EngineError>;
 
-    /// Removes what is left of a first process that was registered by a daemon which died before
-    /// it released it.
+    /// Same for a container whose first process was prepared, and perhaps registered, by a daemon
+    /// which died before it released it. Nothing happens where there was none.
     ///
     /// # Errors
-    /// Those of removing its pin.
-    fn forget_first(&self, record: &ContainerRecord) -> Result<(), EngineError>;
+    /// As [`Self::unregister`].
+    fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError>;
+
+    /// Has the kernel hand over the requests of containers, and reports each to `sink`. `None`: the
+    /// kernel starts a program for each, which is not the engine's.
+    ///
+    /// # Errors
+    /// What keeps it from them.
+    fn requests(&self, sink: Sink) -> Result<Option<RequestQueue>, EngineError>;
 
     /// Sends a signal to a process started in the container.
     ///

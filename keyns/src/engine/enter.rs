@@ -25,6 +25,7 @@ use super::channel::Channel;
 use super::container::Namespace;
 use super::failure::Failure;
 use super::keyring::SessionPlan;
+use super::object::{self, ObjectPlan};
 use super::root;
 
 /// How long a helper may take.
@@ -45,7 +46,11 @@ pub(super) struct StartPlan {
     /// Mount namespace in which to mount `/proc` for the new PID namespace.
     pub(super) procfs_into: Option<PathBuf>,
     pub(super) cgroup: PathBuf,
-    pub(super) session: SessionPlan,
+    /// The session keyring to make on the way; a container object has its own way.
+    pub(super) session: Option<SessionPlan>,
+    /// The process is forked into the container object that the monitor holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) object: Option<ObjectPlan>,
     /// Ids inside the container.
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -112,7 +117,10 @@ pub(super) fn stage(
     keep.extend(descriptors.program.iter().map(AsFd::as_fd));
     process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))?;
 
-    plan.session.take_up()?;
+    plan.session
+        .as_ref()
+        .ok_or_else(|| Failure::because("start a process without a session keyring"))?
+        .take_up()?;
     enter_namespaces(plan)?;
 
     let inside_another = plan.enter.iter().any(|(kind, _)| *kind == Namespace::Pid);
@@ -171,7 +179,7 @@ fn enter_namespaces(plan: &StartPlan) -> Result<(), Failure> {
 }
 
 /// The process itself, up to its program. Only returns when something failed.
-fn become_process(
+pub(super) fn become_process(
     alone: &SingleThreaded,
     plan: &StartPlan,
     descriptors: &Descriptors,
@@ -226,6 +234,9 @@ fn prepare_process(
     // death signal (commit_creds() in kernel/cred.c).
     nix::sys::prctl::set_dumpable(false).map_err(Failure::of("stay undumpable"))?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
+    if let Some(way) = &plan.object {
+        object::make_session(way)?;
+    }
 
     let mut keep = vec![monitor.as_fd()];
     keep.extend(descriptors.program.iter().map(AsFd::as_fd));

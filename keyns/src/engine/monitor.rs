@@ -24,9 +24,10 @@ use serde::{Deserialize, Serialize};
 use keyns_sys::process::{self as child, Fork, ForkOptions, SingleThreaded};
 
 use super::channel::Channel;
-use super::container::ExitStatus;
+use super::container::{ExitStatus, Namespace};
 use super::enter::{self, Descriptors, Forked, ProcessReport, StageReport, StartPlan};
 use super::failure::Failure;
+use super::object::{self, ObjectPlan};
 use super::process::{ENDED_KEPT, ProcessState};
 use super::{cgroup, pin};
 
@@ -47,6 +48,10 @@ pub(super) enum Command {
     Signal { process: u64, signal: i32 },
     /// Report the processes, and from now on each end.
     Watch,
+    /// Keep the descriptor that comes along: the container object.
+    Hold,
+    /// Give a copy of that descriptor.
+    Fetch,
     /// The daemon has stored everything; nothing runs any more.
     Quit,
 }
@@ -58,7 +63,12 @@ pub(super) enum Answer {
     Prepared {
         pid: u32,
         pid_namespace: Option<u64>,
+        /// Inodes of the namespaces pinned with it, where that is more than one.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        namespaces: BTreeMap<String, u64>,
     },
+    /// The container object comes along.
+    Object,
     /// Done.
     Done,
     /// Not done.
@@ -77,12 +87,15 @@ struct Process {
 struct Prepared {
     process: Process,
     channel: Channel,
-    pid_pin: Option<PathBuf>,
+    /// Where the namespaces that came to be with it are pinned, by name.
+    pins: Vec<(&'static str, PathBuf)>,
 }
 
 struct Monitor {
     alone: SingleThreaded,
     processes: BTreeMap<u64, Process>,
+    /// The container object, on kernels that have such. It lives as long as somebody holds this.
+    object: Option<OwnedFd>,
     /// Helpers and discarded processes that did not end in time.
     strays: Vec<Pid>,
     watchers: Vec<Channel>,
@@ -123,6 +136,7 @@ pub fn main() -> io::Result<()> {
     let monitor = Monitor {
         alone,
         processes: BTreeMap::new(),
+        object: None,
         strays: Vec::new(),
         watchers: Vec::new(),
     };
@@ -169,7 +183,7 @@ impl Monitor {
     /// Serves one connection; true: quit.
     fn converse(&mut self, channel: Channel) -> io::Result<bool> {
         channel.set_timeout(Some(PATIENCE))?;
-        let (command, fds) = channel.receive::<Command>()?;
+        let (command, mut fds) = channel.receive::<Command>()?;
         match command {
             Command::Prepare(plan) => {
                 match self.prepare(&plan, fds) {
@@ -192,6 +206,21 @@ impl Monitor {
                 let states = self.processes.values().map(|p| p.state.clone()).collect();
                 channel.send(&Answer::Processes(states), &[])?;
                 self.watchers.push(channel);
+                Ok(false)
+            }
+            Command::Hold => {
+                self.object = fds.pop();
+                channel.send(&Answer::Done, &[])?;
+                Ok(false)
+            }
+            Command::Fetch => {
+                match &self.object {
+                    Some(object) => channel.send(&Answer::Object, &[object.as_fd()])?,
+                    None => {
+                        let failure = Failure::because("give a descriptor that is not held");
+                        channel.send(&Answer::Failed(failure), &[])?;
+                    }
+                }
                 Ok(false)
             }
             Command::Quit => {
@@ -238,12 +267,64 @@ impl Monitor {
             return Err(Failure::because("use the number of another process"));
         }
         let descriptors = Descriptors::sort(plan, fds)?;
-        let (ours, stage_end) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
-        let (channel, process_end) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
-        for end in [&ours, &channel] {
-            end.set_timeout(Some(PATIENCE))
-                .map_err(Failure::of("set a time-out"))?;
+        let (channel, process_end) = pair()?;
+        let (pid, pidfd) = match &plan.object {
+            Some(way) => self.fork_into_object(plan, way, &descriptors, &process_end)?,
+            None => self.fork_by_stage(plan, &descriptors, &process_end)?,
+        };
+        drop((process_end, descriptors));
+        let state = ProcessState {
+            process: plan.process,
+            pid,
+            exit: None,
+        };
+        let mut prepared = Prepared {
+            process: Process {
+                state,
+                pidfd,
+                _terminal: None,
+            },
+            channel,
+            pins: Vec::new(),
+        };
+        match self.equip(plan, &mut prepared) {
+            Ok(()) => Ok(prepared),
+            Err(failure) => {
+                self.discard(prepared);
+                Err(failure)
+            }
         }
+    }
+
+    /// Forks the process straight into the container object.
+    fn fork_into_object(
+        &self,
+        plan: &StartPlan,
+        way: &ObjectPlan,
+        descriptors: &Descriptors,
+        process_end: &Channel,
+    ) -> Result<(u32, OwnedFd), Failure> {
+        let object = self.object.as_ref().ok_or_else(|| {
+            Failure::because("start a process without the container’s descriptor")
+        })?;
+        match object::fork_into(&self.alone, object)? {
+            Fork::Child => {
+                let failure = object::run(&self.alone, plan, way, descriptors, process_end);
+                let _ = process_end.send(&ProcessReport::Err(failure), &[]);
+                std::process::exit(127);
+            }
+            Fork::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        }
+    }
+
+    /// Has a stage fork the process, on the way through its namespaces.
+    fn fork_by_stage(
+        &mut self,
+        plan: &StartPlan,
+        descriptors: &Descriptors,
+        process_end: &Channel,
+    ) -> Result<(u32, OwnedFd), Failure> {
+        let (ours, stage_end) = pair()?;
         let cgroup = cgroup::open(&plan.cgroup).map_err(Failure::of("open the cgroup"))?;
         let options = ForkOptions {
             cgroup: Some(cgroup.as_fd()),
@@ -251,8 +332,7 @@ impl Monitor {
         };
         let stage = match child::fork(&self.alone, options).map_err(Failure::of("fork"))? {
             Fork::Child => {
-                let outcome =
-                    enter::stage(&self.alone, plan, &descriptors, &stage_end, &process_end);
+                let outcome = enter::stage(&self.alone, plan, descriptors, &stage_end, process_end);
                 if let Err(failure) = outcome {
                     let _ = stage_end.send(&StageReport::Err(failure), &[]);
                 }
@@ -260,7 +340,7 @@ impl Monitor {
             }
             Fork::Parent { pid, .. } => pid,
         };
-        drop((stage_end, process_end, descriptors));
+        drop(stage_end);
         // Helpers end by themselves; nobody else may take their status for a process'.
         let mut helpers = vec![Pid::from_raw(stage.cast_signed())];
         let report = loop {
@@ -283,45 +363,39 @@ impl Monitor {
         let pidfd = fds
             .pop()
             .ok_or_else(|| Failure::because("get the process' descriptor"))?;
-        let pid = host_pid(&pidfd)?;
-        let state = ProcessState {
-            process: plan.process,
-            pid,
-            exit: None,
-        };
-        let mut prepared = Prepared {
-            process: Process {
-                state,
-                pidfd,
-                _terminal: None,
-            },
-            channel,
-            pid_pin: None,
-        };
-        match self.equip(plan, &mut prepared) {
-            Ok(()) => Ok(prepared),
-            Err(failure) => {
-                self.discard(prepared);
-                Err(failure)
-            }
-        }
+        Ok((host_pid(&pidfd)?, pidfd))
     }
 
-    /// What must be there before the process runs: its report, its pin, its `/proc`.
+    /// What must be there before the process runs: its ids, its report, its pins, its `/proc`.
     fn equip(&self, plan: &StartPlan, prepared: &mut Prepared) -> Result<(), Failure> {
+        let pid = prepared.process.state.pid;
+        if let Some(way) = &plan.object {
+            object::settle(plan, way, pid)?;
+            prepared
+                .channel
+                .send(&(), &[])
+                .map_err(Failure::of("let the process go on"))?;
+        }
         let (report, mut fds) = prepared
             .channel
             .receive::<ProcessReport>()
             .map_err(Failure::of("hear from the process"))?;
         report?;
         prepared.process._terminal = fds.pop();
-        if let Some(target) = &plan.new_pid_namespace {
-            let source = PathBuf::from(format!("/proc/{}/ns/pid", prepared.process.state.pid));
-            pin::pin(&source, target).map_err(Failure::of("pin the PID namespace"))?;
-            prepared.pid_pin = Some(target.clone());
-            if let Some(mounts) = &plan.procfs_into {
-                enter::mount_procfs(&self.alone, target, mounts)?;
-            }
+        let inside = plan.new_pid_namespace.iter();
+        let inside = inside.map(|target| (Namespace::Pid, target.clone()));
+        let pins = match &plan.object {
+            Some(way) => way.pins.clone(),
+            None => inside.collect(),
+        };
+        for (kind, target) in pins {
+            let source = PathBuf::from(format!("/proc/{pid}/ns/{}", kind.file()));
+            pin::pin(&source, &target)
+                .map_err(Failure::of(format!("pin the {} namespace", kind.file())))?;
+            prepared.pins.push((kind.file(), target));
+        }
+        if let (Some(target), Some(mounts)) = (&plan.new_pid_namespace, &plan.procfs_into) {
+            enter::mount_procfs(&self.alone, target, mounts)?;
         }
         Ok(())
     }
@@ -336,7 +410,7 @@ impl Monitor {
         if enter::wait_bounded(pid, HELPER_PATIENCE).is_none() {
             self.strays.push(pid);
         }
-        if let Some(target) = prepared.pid_pin {
+        for (_, target) in prepared.pins {
             let _ = pin::unpin(&target);
         }
     }
@@ -345,14 +419,15 @@ impl Monitor {
     fn offer(&mut self, channel: &Channel, prepared: Prepared) -> io::Result<()> {
         use std::os::unix::fs::MetadataExt as _;
 
-        let pid_namespace = prepared
-            .pid_pin
-            .as_ref()
-            .and_then(|pin| std::fs::metadata(pin).ok())
-            .map(|m| m.ino());
+        let inode = |(name, pin): &(&'static str, PathBuf)| {
+            let found = std::fs::metadata(pin).ok()?;
+            Some(((*name).to_owned(), found.ino()))
+        };
+        let namespaces: BTreeMap<String, u64> = prepared.pins.iter().filter_map(inode).collect();
         let answer = Answer::Prepared {
             pid: prepared.process.state.pid,
-            pid_namespace,
+            pid_namespace: namespaces.get(Namespace::Pid.file()).copied(),
+            namespaces,
         };
         let fds: Vec<_> = prepared.process._terminal.iter().map(AsFd::as_fd).collect();
         let released = channel
@@ -422,6 +497,13 @@ impl Monitor {
             self.processes.remove(number);
         }
     }
+}
+
+fn pair() -> Result<(Channel, Channel), Failure> {
+    let (ours, theirs) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
+    ours.set_timeout(Some(PATIENCE))
+        .map_err(Failure::of("set a time-out"))?;
+    Ok((ours, theirs))
 }
 
 /// The process id behind a pidfd as the host numbers it (`proc_pid_fdinfo(5)`).

@@ -1,5 +1,6 @@
 //! The daemon's side of the containers' monitors.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::channel::Channel;
-use super::container::ContainerId;
+use super::container::{ContainerId, Namespace};
 use super::enter::StartPlan;
 use super::error::EngineError;
 use super::monitor::{Answer, Command};
@@ -36,8 +37,8 @@ pub struct Prepared {
     channel: Channel,
     /// Its id on the host.
     pub pid: u32,
-    /// Inode of the PID namespace it is process 1 of.
-    pub pid_namespace: Option<u64>,
+    /// Inodes of the namespaces that came to be with it and are pinned, by the name of the pin.
+    pub namespaces: BTreeMap<String, u64>,
     /// Master of its terminal.
     pub terminal: Option<OwnedFd>,
 }
@@ -91,14 +92,38 @@ impl Monitors {
         let channel = self.connect(id)?;
         let (answer, mut received) = talk(&channel, &Command::Prepare(Box::new(plan)), fds)?;
         match answer {
-            Answer::Prepared { pid, pid_namespace } => Ok(Prepared {
-                channel,
+            Answer::Prepared {
                 pid,
                 pid_namespace,
-                terminal: received.pop(),
-            }),
+                mut namespaces,
+            } => {
+                let inode = pid_namespace.map(|inode| (Namespace::Pid.file().to_owned(), inode));
+                namespaces.extend(inode);
+                Ok(Prepared {
+                    channel,
+                    pid,
+                    namespaces,
+                    terminal: received.pop(),
+                })
+            }
             Answer::Failed(failure) => Err(failure.into()),
             other => Err(nonsense(&other)),
+        }
+    }
+
+    /// Gives a container object to its monitor, so that it outlives the daemon.
+    pub(super) fn hold(&self, id: ContainerId, object: BorrowedFd<'_>) -> Result<(), EngineError> {
+        let channel = self.connect(id)?;
+        done(talk(&channel, &Command::Hold, &[object])?.0)
+    }
+
+    /// The container object that a monitor holds.
+    pub(super) fn fetch(&self, id: ContainerId) -> Result<OwnedFd, EngineError> {
+        let channel = self.connect(id)?;
+        match talk(&channel, &Command::Fetch, &[])? {
+            (Answer::Object, mut fds) => fds.pop().ok_or_else(|| nonsense(&Answer::Object)),
+            (Answer::Failed(failure), _) => Err(failure.into()),
+            (other, _) => Err(nonsense(&other)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A container's entries in the routing table.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::cgroup::Cgroups;
@@ -73,15 +74,21 @@ pub(super) fn withdraw(
     Ok(())
 }
 
-/// Withdraws the entry of a PID namespace whose first process never ran.
-pub(super) fn withdraw_pid(
+/// Withdraws the entries of namespaces whose first process never ran, by the name of their pins.
+pub(super) fn withdraw_namespaces(
     table: &RoutingTable,
     paths: &Paths,
     record: &ContainerRecord,
-    inode: u64,
+    namespaces: &BTreeMap<String, u64>,
 ) -> Result<(), RoutingError> {
-    let key = RoutingKey::Pid(inode);
-    table.withdraw(&key, &entry(paths, record, &key))
+    let inode = |kind: Namespace| namespaces.get(kind.file()).copied();
+    let keys = [
+        inode(Namespace::User).map(RoutingKey::User),
+        inode(Namespace::Pid).map(RoutingKey::Pid),
+    ];
+    keys.iter()
+        .flatten()
+        .try_for_each(|key| table.withdraw(key, &entry(paths, record, key)))
 }
 
 /// Removes the instance's entries of containers that are not in `keep`, and publishes those of

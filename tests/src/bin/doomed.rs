@@ -6,15 +6,15 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use keyns::engine::Options;
 use keyns::engine::container::{ContainerId, ContainerSpec, Namespace, Root};
 use keyns::engine::paths::Paths;
 use keyns::engine::process::RunSpec;
-use keyns::engine::{EngineChoice, Options};
 use keyns_tests::{bin_dir, service_uid, unique};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name = unique("doomed");
-    let engine = EngineChoice::Auto.start(Options {
+    let engine = keyns_tests::engine().start(Options {
         paths: Paths::new(&name)?,
         helpers: bin_dir(),
         service_uid: service_uid(),

@@ -15,6 +15,7 @@ use keyns::engine::keyring::{
     CopyPlan, Home, KeyError, KeyFacts, KeyRef, KeyWorker, Keys, Tended, WorkerOptions,
 };
 use keyns::engine::program::SealedProgram;
+use keyns::expression::{Object, Place};
 use keyns::mask::Bits;
 use keyns_sys::KeySerial;
 use keyns_sys::secret::SecretBytes;
@@ -272,6 +273,7 @@ pub(crate) fn plan(container: ContainerId, bits: Bits) -> CopyPlan {
     CopyPlan {
         container,
         bits,
+        rights: Place::container(Object::Key, false).effective(bits),
         source_ends: None,
         ends: None,
         network: None,

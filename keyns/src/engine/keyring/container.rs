@@ -9,12 +9,15 @@ use rustix::io::Errno;
 use super::error::{KeyError, death};
 use super::facts::KeyFacts;
 use super::ledger::Ledger;
+use super::list;
 use super::possession::ActingAs;
 use super::registry::{Keys, acting_as, children, hold};
 use super::session::Sessions;
 use super::{RESERVED_BASE, masks};
 use crate::engine::container::{ContainerId, ContainerKeyrings, IdRange};
 use crate::engine::error::EngineError;
+use crate::engine::objects::Objects;
+use crate::rights::Rights;
 
 /// Description of every container keyring; denizens may rely on it.
 const CONTAINER_KEYRING: &str = "_container";
@@ -91,6 +94,58 @@ impl Keys {
             sessions,
             owner,
         })
+    }
+
+    /// Attaches the keyring of a container to its object, and lets the container search and link it.
+    /// Nobody else has rights to it but its owner, who is the daemon, so no denizen can end it.
+    ///
+    /// # Errors
+    /// [`KeyError::NoContainer`]; the kernel's.
+    pub fn attach(&mut self, id: ContainerId) -> Result<(), KeyError> {
+        let what = "attach the container keyring";
+        let ring = self.ring(id)?;
+        let (keyring, owner) = (ring.container, ring.owner);
+        let objects = self.objects()?;
+        let acting = acting_as(owner)?;
+        list::limit(objects, id, keyring, Rights::SEARCH | Rights::LINK)
+            .and_then(|()| list::attach(objects, id, keyring))
+            .map_err(KeyError::of(what))?;
+        drop(acting);
+        if !objects.intercepts() {
+            return Ok(());
+        }
+        // Every type: what has no rule in the daemon must not reach a program of the host.
+        let _held = hold(0, &[self.requests])?;
+        list::intercept(objects, id, self.requests)
+            .map_err(KeyError::of("have the container’s requests queued"))
+    }
+
+    /// The keyring into which the kernel links what containers ask for.
+    #[must_use]
+    pub fn requests(&self) -> KeySerial {
+        self.requests
+    }
+
+    /// Same for an object that took the place of one that died: also gives the new one what the
+    /// former was granted.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn attach_again(&mut self, id: ContainerId) -> Result<(), KeyError> {
+        self.attach(id)?;
+        let ring = self.ring(id)?;
+        let objects = self.objects()?;
+        let _acting = acting_as(ring.owner)?;
+        for copy in ring.ledger.serials() {
+            list::renew(objects, id, copy)
+                .map_err(KeyError::on(copy, "grant a copy to the container again"))?;
+        }
+        Ok(())
+    }
+
+    fn objects(&self) -> Result<&Objects, KeyError> {
+        let missing = || EngineError::Refused("this engine has no container objects".into());
+        Ok(self.options.objects.as_deref().ok_or_else(missing)?)
     }
 
     /// Finds the containers a former worker left in the registry.
@@ -217,6 +272,11 @@ impl Keys {
         }
         ring.ledger.end_all(owner, old)?;
         let new = self.create(CONTAINER_KEYRING, root, owner, masks::CONTAINER)?;
+        if let Some(objects) = &self.options.objects {
+            let _acting = acting_as(owner)?;
+            list::limit(objects, id, new, Rights::SEARCH | Rights::LINK)
+                .map_err(KeyError::of("limit a container keyring"))?;
+        }
         let Some(ring) = self.rings.get_mut(&id) else {
             return Ok(true);
         };

@@ -107,6 +107,11 @@ impl Ledger {
             .is_some_and(|entry| entry.given == Some(hash))
     }
 
+    /// The copies.
+    pub(super) fn serials(&self) -> impl Iterator<Item = KeySerial> {
+        self.copies.keys().copied()
+    }
+
     /// Invalidates every copy.
     pub(super) fn end_all(&mut self, owner: u32, container: KeySerial) -> Result<(), KeyError> {
         let serials: Vec<KeySerial> = self.copies.keys().copied().collect();

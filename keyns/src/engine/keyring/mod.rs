@@ -33,6 +33,7 @@ pub mod error;
 pub mod facts;
 mod ledger;
 pub mod lending;
+mod list;
 mod possession;
 pub mod projection;
 pub mod refresh;

@@ -14,12 +14,14 @@ use keyns_sys::{KeySerial, key};
 use rustix::io::Errno;
 
 use super::error::KeyError;
+use super::list;
 use super::possession::{ActingAs, Grasp, in_network};
 use super::registry::{Keys, acting_as};
 use super::store::{Deadline, Home, KeyRef, set_deadline};
 use crate::engine::container::ContainerId;
 use crate::expression::copy_mask;
 use crate::mask::Bits;
+use crate::rights::Rights;
 
 /// What a copy is to be.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct CopyPlan {
     pub container: ContainerId,
     /// What denizens may do, who possess it.
     pub bits: Bits,
+    /// What they may do where the kernel keeps lists of rights, which can tell more apart.
+    pub rights: Rights,
     /// When its source ends, as far as that is known. The copy expires then too.
     pub source_ends: Option<Deadline>,
     /// When it ends whatever becomes of its source.
@@ -193,6 +197,9 @@ impl Keys {
         let finished = (|| {
             let _acting = acting_as(owner)?;
             key::set_perm(serial, mask).map_err(KeyError::of(what))?;
+            if let Some(objects) = &self.options.objects {
+                list::limit(objects, id, serial, plan.rights).map_err(KeyError::of(what))?;
+            }
             set_deadline(serial, deadline)?;
             key::link(serial, container).map_err(KeyError::charging(owner, what))
         })();

@@ -28,6 +28,8 @@ pub struct Keys {
     pub(super) registry: KeySerial,
     pub(super) lent: KeySerial,
     pub(super) drops: KeySerial,
+    /// Where the kernel queues requests; `NONE` where it cannot.
+    pub(super) requests: KeySerial,
     pub(super) rings: BTreeMap<ContainerId, Ring>,
     /// Slots of lent keys, by the serial of the key.
     pub(super) slots: BTreeMap<KeySerial, KeySerial>,
@@ -53,6 +55,7 @@ impl Keys {
             registry: none,
             lent: none,
             drops: none,
+            requests: none,
             rings: BTreeMap::new(),
             slots: BTreeMap::new(),
             open_drops: BTreeMap::new(),
@@ -65,6 +68,14 @@ impl Keys {
         drop(locked);
         keys.lent = keys.child(keys.registry, "lent", masks::CLOSED)?;
         keys.drops = keys.child(keys.registry, "drops", masks::CLOSED)?;
+        if keys
+            .options
+            .objects
+            .as_ref()
+            .is_some_and(|o| o.intercepts())
+        {
+            keys.requests = keys.child(keys.registry, "requests", masks::SLOT)?;
+        }
         // Their connections died with the former daemon.
         key::clear(keys.drops).map_err(KeyError::of("clear the drop keyrings"))?;
         keys.learn_lent()?;

@@ -1,6 +1,7 @@
 //! The key worker: the one thread that possesses the registry.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::error::KeyError;
 use super::registry::Keys;
 use super::shelter::Shelter;
 use crate::engine::error::EngineError;
+use crate::engine::objects::Objects;
 use crate::engine::program::SealedProgram;
 
 /// How the key worker is set up.
@@ -21,6 +23,8 @@ pub struct WorkerOptions {
     pub service_uid: u32,
     /// File locked while registries are created and removed, the same for all instances.
     pub lock: PathBuf,
+    /// The container objects, on kernels that have such.
+    pub objects: Option<Arc<Objects>>,
     /// The shortest time between two looks which sessions of a container live, each of which walks
     /// all keys of the machine.
     pub survey: Duration,
@@ -34,6 +38,7 @@ impl WorkerOptions {
             instance: instance.into(),
             service_uid: SERVICE_UID,
             lock: lock.into(),
+            objects: None,
             survey: Duration::from_secs(30),
         }
     }

@@ -23,7 +23,24 @@ impl Mainline {
         lineage: &[ContainerRecord],
         taken: &[IdRange],
     ) -> Result<ContainerRecord, EngineError> {
-        let mut record = ContainerRecord {
+        let mut record = self.draft(spec, lineage);
+        match self.assemble(&mut record, lineage, taken) {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                // Best effort: what is left is removed at the next start.
+                let _ = self.destroy(&record);
+                Err(error)
+            }
+        }
+    }
+
+    /// The record of a container of which nothing is made yet.
+    pub(in crate::engine) fn draft(
+        &self,
+        spec: &ContainerSpec,
+        lineage: &[ContainerRecord],
+    ) -> ContainerRecord {
+        ContainerRecord {
             id: spec.id,
             path: spec.path.clone(),
             parent: lineage.first().map(|parent| parent.id),
@@ -47,14 +64,7 @@ impl Mainline {
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs()),
             kill_on_close: spec.kill_on_close,
-        };
-        match self.assemble(&mut record, lineage, taken) {
-            Ok(()) => Ok(record),
-            Err(error) => {
-                // Best effort: what is left is removed at the next start.
-                let _ = self.destroy(&record);
-                Err(error)
-            }
+            object: None,
         }
     }
 
@@ -64,13 +74,25 @@ impl Mainline {
         lineage: &[ContainerRecord],
         taken: &[IdRange],
     ) -> Result<(), EngineError> {
-        let own_mounts = record.namespaces.contains(&Namespace::Mount);
-        let directory = match &record.root {
-            Root::Dir(path) if own_mounts => Some(open_root_directory(path)?),
-            _ => None,
-        };
-        let parent_user = nearest(lineage, Namespace::User)
-            .and_then(|r| Some((r.ids?, self.pin_path(r, Namespace::User))));
+        let directory = root_directory(record)?;
+        let plan = self.lay_out(record, lineage, taken)?;
+        (record.pins, _) = build::run(
+            &self.stage,
+            &BuildRequest::Container(plan),
+            directory.as_ref(),
+        )?;
+        self.publish(record)
+    }
+
+    /// Gives a container what it has besides its namespaces: ids, keyrings, a cgroup, a place for
+    /// pins; and says how those are to be built.
+    pub(in crate::engine) fn lay_out(
+        &self,
+        record: &mut ContainerRecord,
+        lineage: &[ContainerRecord],
+        taken: &[IdRange],
+    ) -> Result<ContainerPlan, EngineError> {
+        let parent_user = self.parent_user(lineage);
         if record.namespaces.contains(&Namespace::User) {
             record.ids = Some(self.take_ids(record, parent_user.as_ref(), taken)?);
         }
@@ -80,8 +102,7 @@ impl Mainline {
         record.keyrings = self
             .keys
             .call(move |keys| keys.create_container(id, owner))?;
-        let pins = self.paths.container_pins(record.id);
-        for directory in [&record.cgroup, &pins] {
+        for directory in [&record.cgroup, &self.paths.container_pins(record.id)] {
             fs::create_dir(directory)
                 .map_err(EngineError::system(format!("make {}", directory.display())))?;
         }
@@ -93,25 +114,40 @@ impl Mainline {
                     "limit the number of the container's processes",
                 ))?;
         }
-        let plan = ContainerPlan {
+        Ok(self.plan(record, lineage))
+    }
+
+    /// How the namespaces of a container are to be built.
+    pub(in crate::engine) fn plan(
+        &self,
+        record: &ContainerRecord,
+        lineage: &[ContainerRecord],
+    ) -> ContainerPlan {
+        ContainerPlan {
             host_name: record.path.name().to_string(),
             namespaces: record.namespaces.clone(),
             root: record.root.clone(),
             ids: record.ids,
-            parent_user,
+            parent_user: self.parent_user(lineage),
             parent_mount: nearest(lineage, Namespace::Mount)
                 .map(|r| self.pin_path(r, Namespace::Mount)),
             seed: self.paths.seed(),
             cgroup: record.cgroup.clone(),
-            pins,
-        };
-        record.pins = build::run(
-            &self.stage,
-            &BuildRequest::Container(plan),
-            directory.as_ref(),
-        )?;
+            pins: self.paths.container_pins(record.id),
+            object: false,
+        }
+    }
+
+    /// Leads requests of the container's processes to the daemon.
+    pub(in crate::engine) fn publish(&self, record: &ContainerRecord) -> Result<(), EngineError> {
         routes::publish(&self.routing, &self.paths, &self.cgroups, record)?;
         Ok(())
+    }
+
+    /// Ids and user namespace of the nearest container around one that has its own.
+    fn parent_user(&self, lineage: &[ContainerRecord]) -> Option<(IdRange, PathBuf)> {
+        let owner = nearest(lineage, Namespace::User)?;
+        Some((owner.ids?, self.pin_path(owner, Namespace::User)))
     }
 
     fn take_ids(
@@ -139,6 +175,18 @@ impl Mainline {
                     ids::NESTED_LIMIT
                 ))
             })
+    }
+}
+
+/// Opens a container's root directory, if it has one of the host's.
+pub(in crate::engine) fn root_directory(
+    record: &ContainerRecord,
+) -> Result<Option<OwnedFd>, EngineError> {
+    match &record.root {
+        Root::Dir(path) if record.namespaces.contains(&Namespace::Mount) => {
+            open_root_directory(path).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 

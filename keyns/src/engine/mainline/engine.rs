@@ -1,10 +1,12 @@
 //! The engine itself: containers from the pieces in this folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyns_sys::waiting_place;
@@ -20,13 +22,17 @@ use super::super::error::EngineError;
 use super::super::ids::IdPool;
 use super::super::keyring::{KeyWorker, WorkerOptions};
 use super::super::monitors::{Exits, Monitors, Prepared};
+use super::super::objects::Objects;
 use super::super::paths::{Paths, SHARED, make_directory};
 use super::super::process::{ProcessState, RunSpec};
 use super::super::program::SealedProgram;
+use super::super::requests::{RequestQueue, Sink};
 use super::super::{pin, routes, shared};
 use super::features;
+use crate::expression::{Expression, Object, Place, Refusal};
 use crate::feature::FeatureRow;
 use crate::probe::KernelFacts;
+use crate::rights::Rights;
 use crate::routing::{DIRECTORY, RoutingTable};
 
 /// How long what a killed daemon left may take to end.
@@ -35,13 +41,13 @@ const LEFTOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// The engine for stock kernels.
 #[derive(Debug)]
 pub(in crate::engine) struct Mainline {
-    pub(super) paths: Paths,
-    pub(super) keys: KeyWorker,
+    pub(in crate::engine) paths: Paths,
+    pub(in crate::engine) keys: KeyWorker,
     pub(super) ids: IdPool,
     pub(super) cgroups: Cgroups,
     pub(super) routing: RoutingTable,
-    pub(super) stage: SealedProgram,
-    pub(super) monitors: Monitors,
+    pub(in crate::engine) stage: SealedProgram,
+    pub(in crate::engine) monitors: Monitors,
 }
 
 impl Mainline {
@@ -51,6 +57,14 @@ impl Mainline {
     /// # Errors
     /// A sentence for everything this machine lacks.
     pub(in crate::engine) fn start(options: Options) -> Result<Self, EngineError> {
+        Self::start_with(options, None)
+    }
+
+    /// Same for an engine that has container objects and leaves the rest to this one.
+    pub(in crate::engine) fn start_with(
+        options: Options,
+        objects: Option<Arc<Objects>>,
+    ) -> Result<Self, EngineError> {
         let paths = options.paths;
         let mount = crate::probe::cgroup2_mount()
             .map_err(EngineError::system("find the cgroup2 file system"))?
@@ -86,6 +100,7 @@ impl Mainline {
         prepare_seed(&stage, &paths.seed())?;
         let mut worker = WorkerOptions::new(paths.instance(), Path::new(SHARED).join("lock"));
         worker.service_uid = options.service_uid;
+        worker.objects = objects;
         let keys = KeyWorker::start(program("keyns-shelter")?, worker)?;
         Ok(Self {
             keys,
@@ -124,7 +139,7 @@ impl Mainline {
         })();
     }
 
-    pub(super) fn pin_path(&self, record: &ContainerRecord, kind: Namespace) -> PathBuf {
+    pub(in crate::engine) fn pin_path(&self, record: &ContainerRecord, kind: Namespace) -> PathBuf {
         self.paths.container_pins(record.id).join(kind.file())
     }
 }
@@ -140,6 +155,10 @@ impl Engine for Mainline {
 
     fn keys(&self) -> &KeyWorker {
         &self.keys
+    }
+
+    fn express(&self, requested: Rights, accepted: Rights) -> Result<Expression, Refusal> {
+        Place::container(Object::Key, false).check(requested, accepted)
     }
 
     fn create(
@@ -165,8 +184,8 @@ impl Engine for Mainline {
         record: &mut ContainerRecord,
         prepared: &Prepared,
     ) -> Result<(), EngineError> {
-        if let Some(inode) = prepared.pid_namespace {
-            record.pins.insert(Namespace::Pid.file().to_owned(), inode);
+        if !prepared.namespaces.is_empty() {
+            record.pins.extend(prepared.namespaces.clone());
             routes::publish(&self.routing, &self.paths, &self.cgroups, record)?;
         }
         Ok(())
@@ -175,21 +194,27 @@ impl Engine for Mainline {
     fn unregister(
         &self,
         record: &mut ContainerRecord,
-        pid_namespace: Option<u64>,
+        namespaces: &BTreeMap<String, u64>,
     ) -> Result<(), EngineError> {
-        if let Some(inode) = pid_namespace {
-            record.pins.remove(Namespace::Pid.file());
-            routes::withdraw_pid(&self.routing, &self.paths, record, inode)?;
-        }
+        record.pins.retain(|name, _| !namespaces.contains_key(name));
+        routes::withdraw_namespaces(&self.routing, &self.paths, record, namespaces)?;
         Ok(())
     }
 
-    fn forget_first(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+    fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError> {
+        if record.pins.remove(Namespace::Pid.file()).is_none() {
+            return Ok(());
+        }
         let pin = self.pin_path(record, Namespace::Pid);
         if let Ok(found) = fs::metadata(&pin) {
-            routes::withdraw_pid(&self.routing, &self.paths, record, found.ino())?;
+            let inode = BTreeMap::from([(Namespace::Pid.file().to_owned(), found.ino())]);
+            routes::withdraw_namespaces(&self.routing, &self.paths, record, &inode)?;
         }
         pin::unpin(&pin).map_err(EngineError::system("remove a PID namespace's pin"))
+    }
+
+    fn requests(&self, _: Sink) -> Result<Option<RequestQueue>, EngineError> {
+        Ok(None)
     }
 
     fn signal(&self, id: ContainerId, process: u64, signal: i32) -> Result<(), EngineError> {

@@ -5,7 +5,7 @@ use crate::probe::KernelFacts;
 
 /// The engine's rows, then those of the kernel itself as it was found.
 #[must_use]
-pub(super) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
+pub(in crate::engine) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
     use Enforcer::{Advisory, Daemon, Kernel, Unavailable};
 
     let row = |name: &str, enforcer, detail: &str| FeatureRow::new(name, enforcer, detail);
@@ -24,6 +24,11 @@ pub(super) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
             "container-membership-without-namespaces",
             Advisory,
             "without PID and user namespace only the cgroup tells, and root can leave that",
+        ),
+        row(
+            "container-nesting",
+            Daemon,
+            "a container within another gets a share of its ids and dies with it",
         ),
         row(
             "container-kill",

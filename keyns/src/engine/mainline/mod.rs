@@ -1,8 +1,8 @@
 //! The engine for stock kernels.
 
-mod create;
+pub(super) mod create;
 mod engine;
-mod features;
+pub(super) mod features;
 mod process;
 
 pub(super) use engine::Mainline;

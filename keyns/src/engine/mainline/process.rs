@@ -17,20 +17,30 @@ impl Mainline {
         run: &RunSpec,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Prepared, EngineError> {
+        let mut plan = self.start_plan(lineage, run)?;
+        let record = lineage.first().ok_or_else(no_container)?;
+        let (id, kernel_uid) = (record.id, outside(lineage, run.uid, "user")?);
+        let session = self
+            .keys
+            .call(move |keys| keys.prepare_session(id, kernel_uid))?;
+        plan.session = Some(session);
+        if run.process == 1 {
+            self.monitors.start(record.id)?;
+        }
+        self.monitors.prepare(record.id, plan, fds)
+    }
+
+    /// What every engine tells of a process: all but its keyrings.
+    pub(in crate::engine) fn start_plan(
+        &self,
+        lineage: &[ContainerRecord],
+        run: &RunSpec,
+    ) -> Result<StartPlan, EngineError> {
         let [record, ancestors @ ..] = lineage else {
-            return Err(EngineError::Refused("no container".into()));
+            return Err(no_container());
         };
-        let ids = lineage.iter().find_map(|r| r.ids);
-        let outside = |id: u32, what: &str| match ids {
-            None => Ok(id),
-            Some(range) => range.outside(id).ok_or_else(|| {
-                EngineError::Refused(format!(
-                    "{what} {id} does not exist in container “{}”, which has ids 0 to {}",
-                    record.path,
-                    range.count - 1
-                ))
-            }),
-        };
+        outside(lineage, run.uid, "user")?;
+        outside(lineage, run.gid, "group")?;
         let first = run.process == 1;
         let own_pid = record.namespaces.contains(&Namespace::Pid);
         let new_pid = own_pid && first;
@@ -55,29 +65,38 @@ impl Mainline {
                 Namespace::Mount.file()
             })
         });
-        let kernel_uid = outside(run.uid, "user")?;
-        outside(run.gid, "group")?;
-        let id = record.id;
-        let session = self
-            .keys
-            .call(move |keys| keys.prepare_session(id, kernel_uid))?;
-        let plan = StartPlan {
+        Ok(StartPlan {
             process: run.process,
             enter,
             new_pid_namespace: new_pid.then(|| pins.join(Namespace::Pid.file())),
             procfs_into,
             cgroup: record.cgroup.clone(),
-            session,
+            session: None,
+            object: None,
             uid: run.uid,
             gid: run.gid,
             command: run.command.clone(),
             environment: run.environment.clone(),
             terminal: run.terminal,
             program_passed: run.program_passed,
-        };
-        if first {
-            self.monitors.start(record.id)?;
-        }
-        self.monitors.prepare(record.id, plan, fds)
+        })
     }
+}
+
+fn no_container() -> EngineError {
+    EngineError::Refused("no container".into())
+}
+
+/// The kernel's id for an id inside the first container of a lineage.
+fn outside(lineage: &[ContainerRecord], id: u32, what: &str) -> Result<u32, EngineError> {
+    let (Some(record), Some(range)) = (lineage.first(), lineage.iter().find_map(|r| r.ids)) else {
+        return Ok(id);
+    };
+    range.outside(id).ok_or_else(|| {
+        EngineError::Refused(format!(
+            "{what} {id} does not exist in container “{}”, which has ids 0 to {}",
+            record.path,
+            range.count - 1
+        ))
+    })
 }

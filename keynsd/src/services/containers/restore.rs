@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use keyns::engine::container::{ContainerRecord, ExitStatus, Namespace, State};
+use keyns::engine::container::{ContainerRecord, ExitStatus, State};
 use keyns_interfaces::Error;
 
 use super::end::end_in_background;
@@ -29,11 +29,11 @@ pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
                 .engine
                 .watch(record.id)
                 .is_ok_and(|(all, _)| !all.is_empty());
-            if !started && record.pins.remove(Namespace::Pid.file()).is_some() {
-                let lost = record.clone();
-                daemon
+            if !started {
+                let mut lost = record.clone();
+                *record = daemon
                     .blocking("remove a process that never ran", move |e| {
-                        e.forget_first(&lost)
+                        e.forget_first(&mut lost).map(|()| lost)
                     })
                     .await?;
             }

@@ -165,7 +165,7 @@ async fn release(
 ) -> Result<(Prepared, u32), Error> {
     let id = record.id;
     let pid = prepared.pid;
-    let namespace = prepared.pid_namespace;
+    let namespaces = prepared.namespaces.clone();
     let register = {
         let mut record = record.clone();
         move |engine: &dyn Engine| {
@@ -197,7 +197,7 @@ async fn release(
         }
     };
     let withdraw =
-        move |engine: &dyn Engine| engine.unregister(&mut record, namespace).map(|()| record);
+        move |engine: &dyn Engine| engine.unregister(&mut record, &namespaces).map(|()| record);
     let restored = daemon.blocking(what, withdraw).await.and_then(|record| {
         daemon
             .containers

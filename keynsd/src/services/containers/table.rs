@@ -155,6 +155,14 @@ impl ContainerTable {
             .collect()
     }
 
+    /// The container that is this object of the kernel.
+    #[must_use]
+    pub fn of_object(&self, number: u64) -> Option<ContainerRecord> {
+        let entries = self.entries.borrow();
+        let mut records = entries.values().map(|entry| &entry.record);
+        records.find(|r| r.object == Some(number)).cloned()
+    }
+
     /// The innermost container of a process, by its PID and user namespaces (innermost first) and
     /// its cgroup (as `/proc/PID/cgroup` shows it).
     #[must_use]

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use keyns::acl::MAX_ENTRIES;
+use keyns::engine::Engine;
 use keyns::engine::container::ContainerRecord;
 use keyns::engine::keyring::store::now;
 use keyns::engine::keyring::{Home, KeyRef};
-use keyns::expression::{Expression, Object, Place, Refusal, copy_mask};
+use keyns::expression::{Expression, Refusal, copy_mask};
 use keyns::rights::Rights;
 use keyns::text;
 use keyns_interfaces::keys::{GrantTo, Granted, Ungrant, Ungranted};
@@ -40,7 +41,7 @@ fn rights(names: &[String], what: &str) -> Result<Rights, Error> {
 }
 
 /// The bits that give what is asked for, or why there are none.
-fn express(engine: &str, call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
+fn express(engine: &dyn Engine, call: &GrantTo, what: &str) -> Result<(Rights, Expression), Error> {
     let requested = rights(&call.rights, what)?;
     if requested.is_empty() {
         return Err(
@@ -49,19 +50,23 @@ fn express(engine: &str, call: &GrantTo, what: &str) -> Result<(Rights, Expressi
         );
     }
     let accepted = rights(&call.accept_implied, what)?;
-    let place = Place::container(Object::Key, false);
-    match place.check(requested, accepted) {
+    match engine.express(requested, accepted) {
         Ok(expression) => Ok((requested, expression)),
         Err(Refusal::Implied(implied)) => {
             let accept = names(implied | (accepted - requested)).join(",");
-            Err(Error::new(ErrorKind::ImpliedRights, format!("cannot {what}"))
-                .cause(format!(
-                    "on this kernel a container that may {} a key may also {} it (engine: {engine})",
-                    verbs(requested),
-                    verbs(implied)
-                ))
-                .hint(format!("accept the extra rights: --accept-implied {accept}"))
-                .rights(names(implied)))
+            Err(
+                Error::new(ErrorKind::ImpliedRights, format!("cannot {what}"))
+                    .cause(format!(
+                        "on this kernel a container that may {} a key may also {} it (engine: {})",
+                        verbs(requested),
+                        verbs(implied),
+                        engine.name()
+                    ))
+                    .hint(format!(
+                        "accept the extra rights: --accept-implied {accept}"
+                    ))
+                    .rights(names(implied)),
+            )
         }
         Err(Refusal::Impossible(rights)) => Err(Error::new(
             ErrorKind::NotEnforceable,
@@ -110,7 +115,7 @@ impl KeyBook {
         demand_living(&record, &what)?;
         let refused = |kind, cause: &str| Error::new(kind, format!("cannot {what}")).cause(cause);
         // Nothing is touched, not even the key looked for, before it is known that the rights can be.
-        let (requested, expression) = express(daemon.engine.name(), &call, &what)?;
+        let (requested, expression) = express(&*daemon.engine, &call, &what)?;
         if call.duration == Some(0) {
             let cause = "a grant lasts at least one second; leave the duration out for no end";
             return Err(refused(ErrorKind::InvalidArgument, cause));

@@ -56,6 +56,7 @@ impl Source {
         CopyPlan {
             container: grant.container,
             bits: grant.bits,
+            rights: grant.kernel,
             source_ends: self.deadline,
             ends: grant.deadline,
             network: None,

@@ -17,6 +17,7 @@
 mod errno;
 pub mod limits;
 mod methods;
+mod peer;
 pub mod pending;
 pub mod policy;
 mod request;
@@ -29,10 +30,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use keyns::engine::requests::{QueuedRequest, RequestQueue};
 use keyns::engine::{ContainerId, ContainerRecord, State as ContainerState};
 use keyns::text::Escaped;
+use keyns_interfaces::Error;
 use keyns_interfaces::upcalls::{Rule, Target, UpcallInfo};
 use keyns_sys::requester::NsKind;
 use keyns_sys::upcall_wire::Rejection;
@@ -43,6 +47,7 @@ use tokio::time::{Instant, timeout};
 pub use methods::register;
 
 use self::limits::{Limits, Over, Quota};
+use self::peer::{Peer, QueuePeer};
 use self::pending::{Command, End, Entry, RequestId, Table, Waiting};
 use self::policy::Refusal;
 use self::request::{Conversation, Route};
@@ -143,6 +148,30 @@ impl Upcalls {
         }
     }
 
+    /// Serves what the kernel queues, where it can, as long as the daemon runs.
+    ///
+    /// # Errors
+    /// The queue cannot be taken up.
+    pub async fn take_queued(daemon: Rc<Daemon>) -> Result<(), Error> {
+        let (sink, mut requests) = mpsc::unbounded_channel();
+        // Unbounded, but what comes through it is: the kernel queues 64 requests of a container.
+        let sink = Box::new(move |request| drop(sink.send(request)));
+        let what = "take up the requests that the kernel has queued";
+        let queue = daemon
+            .blocking(what, move |engine| engine.requests(sink))
+            .await?;
+        let Some(queue) = queue.map(Arc::new) else {
+            return Ok(());
+        };
+        spawn_local(async move {
+            while let Some(request) = requests.recv().await {
+                let queue = Arc::clone(&queue);
+                spawn_local(serve_queued(Rc::clone(&daemon), queue, request));
+            }
+        });
+        Ok(())
+    }
+
     /// Rejects every request of a container and of those inside it, and waits until their
     /// requesters can be killed. The container must be marked as dying before, so that no further
     /// one is let in. Returns how many there were.
@@ -207,9 +236,12 @@ impl Upcalls {
     /// What the requester gets when it is not let in.
     fn admit(&self, daemon: &Daemon, incoming: &Incoming) -> Result<Admitted, Rejection> {
         let request = &*incoming.request;
-        let place = daemon
-            .containers
-            .locate(&request.pid_ns, &request.user_ns, &request.cgroup);
+        let place = match incoming.object {
+            Some(object) => daemon.containers.of_object(object),
+            None => daemon
+                .containers
+                .locate(&request.pid_ns, &request.user_ns, &request.cgroup),
+        };
         let refuse = |refusal: Refusal| {
             tracing::debug!(
                 tid = request.tid,
@@ -431,6 +463,21 @@ async fn serve(daemon: Rc<Daemon>, peer: UpcallPeer) {
         );
         return;
     }
+    judge_and_answer(daemon, Peer::Program(peer), incoming).await;
+}
+
+/// One request that the kernel has queued.
+async fn serve_queued(daemon: Rc<Daemon>, queue: Arc<RequestQueue>, queued: QueuedRequest) {
+    let peer = Peer::Queue(QueuePeer::new(queue, &queued));
+    let incoming = Incoming {
+        request: queued.request,
+        requester: queued.requester,
+        object: Some(queued.object),
+    };
+    judge_and_answer(daemon, peer, incoming).await;
+}
+
+async fn judge_and_answer(daemon: Rc<Daemon>, peer: Peer, incoming: Incoming) {
     let earlier = daemon
         .upcalls
         .state

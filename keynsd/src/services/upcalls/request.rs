@@ -16,11 +16,12 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
 use super::errno;
+use super::peer::Peer;
 use super::pending::{Answerer, Command, Decision, End, Reply, RequestId, Waiting, millis};
 use super::policy::Refusal;
 use crate::daemon::Daemon;
 use crate::services::agents::registry::{AgentId, Delivery, Slot, Wanted};
-use crate::upcall_link::{LinkError, Outcome, UpcallPeer};
+use crate::upcall_link::{LinkError, Outcome};
 
 /// How long an agent may work on a request.
 pub(super) const COMPLETE: Duration = Duration::from_secs(8);
@@ -66,7 +67,7 @@ enum Attempt {
 /// The task of one request.
 pub(super) struct Conversation {
     pub(super) daemon: Rc<Daemon>,
-    pub(super) peer: UpcallPeer,
+    pub(super) peer: Peer,
     pub(super) id: RequestId,
     pub(super) request: Box<Request>,
     pub(super) lineage: Vec<keyns::engine::ContainerId>,

@@ -1,11 +1,12 @@
 //! The key that was asked for.
 
-use keyns_sys::{KeySerial, key};
+use crate::key;
+use crate::serial::KeySerial;
 
-use crate::routing::Undecidable;
+use super::Undecidable;
 
 /// Type and description of the target: `type;uid;gid;perm;description`.
-pub(crate) fn describe(target: KeySerial) -> Result<(Vec<u8>, Vec<u8>), Undecidable> {
+pub fn describe(target: KeySerial) -> Result<(Vec<u8>, Vec<u8>), Undecidable> {
     let text = key::describe(target)?;
     let mut parts = text.splitn(5, |b| *b == b';');
     match (parts.next(), parts.nth(3)) {
@@ -16,7 +17,7 @@ pub(crate) fn describe(target: KeySerial) -> Result<(Vec<u8>, Vec<u8>), Undecida
 
 /// Types only the kernel asks for, and whose answers go to caches of the whole host, and names that
 /// begin with a dot, which user space cannot give to keyrings.
-pub(crate) fn is_reserved(type_name: &[u8], description: &[u8]) -> bool {
+pub fn is_reserved(type_name: &[u8], description: &[u8]) -> bool {
     const TYPES: [&[u8]; 4] = [b"cifs.spnego", b"cifs.idmap", b"id_resolver", b"id_legacy"];
     TYPES.contains(&type_name) || type_name.starts_with(b".") || description.starts_with(b".")
 }

@@ -12,33 +12,49 @@
 
 use std::io;
 
-use keyns_sys::KeySerial;
-use keyns_sys::key;
-use keyns_sys::upcall_wire::Rejection;
+use crate::key;
+use crate::serial::KeySerial;
+use crate::upcall_wire::Rejection;
 
 /// Errno and seconds of a rejection made here.
 #[derive(Clone, Copy)]
-pub(crate) struct Refusal(pub(crate) i32, pub(crate) u32);
+pub struct Refusal(
+    /// Errno.
+    pub i32,
+    /// Seconds.
+    pub u32,
+);
 
 /// Errors as `request_key(2)` returns them; all Linux architectures share these numbers.
-pub(crate) mod errno {
-    pub(crate) const EPERM: i32 = 1;
-    pub(crate) const EINTR: i32 = 4;
-    pub(crate) const EIO: i32 = 5;
-    pub(crate) const EAGAIN: i32 = 11;
-    pub(crate) const EBUSY: i32 = 16;
-    pub(crate) const EDEADLK: i32 = 35;
-    pub(crate) const EOPNOTSUPP: i32 = 95;
-    pub(crate) const ETIMEDOUT: i32 = 110;
-    pub(crate) const EDQUOT: i32 = 122;
-    pub(crate) const ENOKEY: i32 = 126;
-    pub(crate) const EKEYREVOKED: i32 = 128;
+pub mod errno {
+    /// Not permitted.
+    pub const EPERM: i32 = 1;
+    /// Interrupted.
+    pub const EINTR: i32 = 4;
+    /// Any other.
+    pub const EIO: i32 = 5;
+    /// Try again.
+    pub const EAGAIN: i32 = 11;
+    /// The key is complete.
+    pub const EBUSY: i32 = 16;
+    /// It would wait for itself.
+    pub const EDEADLK: i32 = 35;
+    /// Not for keys of this type.
+    pub const EOPNOTSUPP: i32 = 95;
+    /// Too late.
+    pub const ETIMEDOUT: i32 = 110;
+    /// Over the quota.
+    pub const EDQUOT: i32 = 122;
+    /// No key.
+    pub const ENOKEY: i32 = 126;
+    /// The key was revoked.
+    pub const EKEYREVOKED: i32 = 128;
 }
 
 /// A request of the host, and no program to serve it: the error and the time the kernel would use.
-pub(crate) const NO_ORIGINAL: Refusal = Refusal(errno::ENOKEY, 60);
+pub const NO_ORIGINAL: Refusal = Refusal(errno::ENOKEY, 60);
 /// A request that led to itself, or seems to.
-pub(crate) const LOOP: Refusal = Refusal(errno::EDEADLK, 1);
+pub const LOOP: Refusal = Refusal(errno::EDEADLK, 1);
 /// It could not be found out who asked.
 const UNDECIDABLE: Refusal = Refusal(errno::EAGAIN, 1);
 
@@ -47,7 +63,7 @@ const REFERRING: [&[u8]; 1] = [b"encrypted"];
 
 /// What became of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Given {
+pub enum Given {
     /// The request is over: 0 with this payload, another errno because somebody ended it before.
     Over(i32),
     /// It was not taken; another one may be.
@@ -67,7 +83,7 @@ enum Failure {
 ///
 /// `Refused` has what the kernel says: `EINVAL` when the type refuses the payload, `EDQUOT` when it is
 /// over the requester's quota; `EOPNOTSUPP` for a type whose payloads name other keys.
-pub(crate) fn instantiate(target: KeySerial, type_name: &[u8], payload: &[u8]) -> Given {
+pub fn instantiate(target: KeySerial, type_name: &[u8], payload: &[u8]) -> Given {
     if REFERRING.contains(&type_name) {
         return Given::Refused(errno::EOPNOTSUPP);
     }
@@ -103,7 +119,7 @@ fn code(error: &io::Error) -> i32 {
 ///
 /// # Errors
 /// What the kernel says; `EBUSY` and `ENOKEY` when the target was completed already.
-pub(crate) fn reject(target: KeySerial, refusal: Refusal) -> io::Result<()> {
+pub fn reject(target: KeySerial, refusal: Refusal) -> io::Result<()> {
     let Refusal(errno, seconds) = refusal;
     // The kernel ends the time at a full second of the clock, so one second may be a millisecond;
     // and a requester that wakes after the end gets ENOKEY, whatever the error was.
@@ -118,12 +134,12 @@ pub(crate) fn reject(target: KeySerial, refusal: Refusal) -> io::Result<()> {
 
 /// Same with the exit status of the program. There is nobody to tell why it failed: the kernel
 /// starts it without a terminal, and its descriptors 0 to 2 may be anything.
-pub(crate) fn reject_or_fail(target: KeySerial, refusal: Refusal) -> i32 {
+pub fn reject_or_fail(target: KeySerial, refusal: Refusal) -> i32 {
     i32::from(reject(target, refusal).is_err())
 }
 
 /// Rejects because it could not be decided who asked.
-pub(crate) fn undecidable(target: KeySerial) -> i32 {
+pub fn undecidable(target: KeySerial) -> i32 {
     reject_or_fail(target, UNDECIDABLE)
 }
 

@@ -3,17 +3,19 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use keyns_sys::requester::{self, NsKind, ThreadDir};
-use keyns_sys::{cred, pidfd};
+use crate::requester::{self, NsKind, ThreadDir};
+use crate::{cred, pidfd};
 
-use crate::routing::Undecidable;
+use super::Undecidable;
 
 /// From `/proc/<tid>/stat`.
-pub(crate) struct Stat {
-    pub(crate) comm: Vec<u8>,
+pub struct Stat {
+    /// The thread’s name, which it chose.
+    pub comm: Vec<u8>,
     state: u8,
     flags: u64,
-    pub(crate) start_time: u64,
+    /// Clock ticks since boot.
+    pub start_time: u64,
 }
 
 impl Stat {
@@ -21,7 +23,7 @@ impl Stat {
     ///
     /// # Errors
     /// [`Undecidable`] when the thread is gone or the kernel's format is another.
-    pub(crate) fn of(thread: &ThreadDir) -> Result<Self, Undecidable> {
+    pub fn of(thread: &ThreadDir) -> Result<Self, Undecidable> {
         Self::parse(&thread.read(c"stat", 4096)?).ok_or(Undecidable)
     }
 
@@ -40,23 +42,27 @@ impl Stat {
     }
 
     /// Seen in state `D`, where a direct requester is all the time we run.
-    pub(crate) const fn is_waiting(&self) -> bool {
+    pub const fn is_waiting(&self) -> bool {
         self.state == b'D'
     }
 
     /// A thread of the kernel (`PF_KTHREAD`): reconnects and writeback of the host's file systems.
-    pub(crate) const fn is_kernel_thread(&self) -> bool {
+    pub const fn is_kernel_thread(&self) -> bool {
         self.flags & 0x0020_0000 != 0
     }
 }
 
 /// Who the thread is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    pub(crate) tgid: u32,
-    pub(crate) uids: [u32; 4],
-    pub(crate) gids: [u32; 4],
-    pub(crate) permitted: u64,
+pub struct Credentials {
+    /// The process.
+    pub tgid: u32,
+    /// Real, effective, saved and file system uid.
+    pub uids: [u32; 4],
+    /// Likewise.
+    pub gids: [u32; 4],
+    /// Permitted capabilities, in its own user namespace.
+    pub permitted: u64,
 }
 
 impl Credentials {
@@ -64,7 +70,7 @@ impl Credentials {
     ///
     /// # Errors
     /// [`Undecidable`] when the thread is gone or the kernel's format is another.
-    pub(crate) fn of(
+    pub fn of(
         thread: &ThreadDir,
         pidfd: Option<BorrowedFd<'_>>,
         tid: u32,
@@ -119,19 +125,19 @@ impl Credentials {
 ///
 /// # Errors
 /// [`Undecidable`] when the thread is gone.
-pub(crate) fn net_ns(thread: &ThreadDir) -> Result<u64, Undecidable> {
+pub fn net_ns(thread: &ThreadDir) -> Result<u64, Undecidable> {
     Ok(thread.namespace_inode(NsKind::Net)?)
 }
 
 /// Path of the executable for display; empty when there is none to see.
-pub(crate) fn executable(thread: &ThreadDir) -> Vec<u8> {
+pub fn executable(thread: &ThreadDir) -> Vec<u8> {
     thread.read_link(c"exe").unwrap_or_default()
 }
 
 /// Whether the thread is [waiting](Stat::is_waiting).
 ///
 /// It may be preempted on its way there, so it gets 20 ms.
-pub(crate) fn comes_to_wait(thread: &ThreadDir) -> Result<bool, Undecidable> {
+pub fn comes_to_wait(thread: &ThreadDir) -> Result<bool, Undecidable> {
     for _ in 0..20 {
         if Stat::of(thread)?.is_waiting() {
             return Ok(true);
@@ -145,7 +151,7 @@ pub(crate) fn comes_to_wait(thread: &ThreadDir) -> Result<bool, Undecidable> {
 ///
 /// # Errors
 /// [`Undecidable`] when there is no such thread any more: a nested request that outlived the outer.
-pub(crate) fn open_thread(tid: u32) -> Result<ThreadDir, Undecidable> {
+pub fn open_thread(tid: u32) -> Result<ThreadDir, Undecidable> {
     Ok(requester::ThreadDir::open(tid)?)
 }
 
