@@ -10,6 +10,8 @@ pub enum Scope {
     List,
     /// On the page Keys.
     Keys,
+    /// On the page Upcalls.
+    Upcalls,
     /// In dialogs.
     Dialog,
 }
@@ -22,12 +24,19 @@ impl Scope {
             Self::Global => "Everywhere",
             Self::List => "In lists and trees",
             Self::Keys => "Keys",
+            Self::Upcalls => "Upcalls",
             Self::Dialog => "In dialogs",
         }
     }
 
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 4] = [Self::Keys, Self::List, Self::Global, Self::Dialog];
+    pub const ALL: [Self; 5] = [
+        Self::Keys,
+        Self::Upcalls,
+        Self::List,
+        Self::Global,
+        Self::Dialog,
+    ];
 }
 
 /// What can be done.
@@ -58,6 +67,10 @@ pub enum Action {
     Unlink,
     Revoke,
     Invalidate,
+    Answer,
+    FromKeyring,
+    Negate,
+    Reject,
     Confirm,
     Cancel,
     NextField,
@@ -116,13 +129,17 @@ impl Entry {
 }
 
 use Action as A;
-use Scope::{Dialog, Global, Keys, List};
+use Scope::{Dialog, Global, Keys, List, Upcalls};
 
 /// The table.
 pub const TABLE: &[Entry] = &[
     entry(A::Unlink, "unlink", Keys, "U", "Remove the link from the keyring above; the last one takes the key with it.").footer("unlink").changes(),
     entry(A::Revoke, "revoke", Keys, "R", "Revoke the key: it stays, and every use fails.").footer("revoke").changes(),
     entry(A::Invalidate, "invalidate", Keys, "I", "Invalidate the key: it and all links to it are gone at once.").footer("invalidate").changes(),
+    entry(A::Answer, "answer", Upcalls, "a", "Answer the request with a payload, typed unseen or from a file.").footer("answer").changes(),
+    entry(A::FromKeyring, "from-keyring", Upcalls, "c", "Answer the request with a copy of its container's key of the same type and description.").footer("copy").changes(),
+    entry(A::Negate, "negate", Upcalls, "n", "Say that there is no such key (ENOKEY).").footer("negate").changes(),
+    entry(A::Reject, "reject", Upcalls, "x", "Reject the request with an error of your choice.").footer("reject").changes(),
     entry(A::Up, "up", List, "up k", "One row up."),
     entry(A::Down, "down", List, "down j", "One row down."),
     entry(A::PageUp, "page-up", List, "pageup ctrl-b", "A screen up."),

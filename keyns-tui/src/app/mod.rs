@@ -141,9 +141,7 @@ impl App {
             Message::Continued => self.redraw(),
             Message::Answer(answer) => {
                 self.report(&answer);
-                for page in &mut self.pages {
-                    page.answer(&answer, &mut context(&mut self.shared, &mut self.outbox));
-                }
+                self.tell_pages(|page, context| page.answer(&answer, context));
                 self.tell_dialogs(|dialog, context| dialog.answer(&answer, context));
             }
             Message::Feed(feed) => self.feed(*feed),
@@ -194,6 +192,24 @@ impl App {
         });
     }
 
+    /// Tells all pages. What changes on one that is not shown is no reason to draw, unless it is said
+    /// above the footer or in the tab bar.
+    fn tell_pages(&mut self, mut tell: impl FnMut(&mut dyn Page, &mut Context<'_>)) {
+        let notice = self.shared.notice.clone();
+        for (at, page) in self.pages.iter_mut().enumerate() {
+            let was_changed = self.outbox.is_changed;
+            let badge = page.badge();
+            tell(
+                page.as_mut(),
+                &mut context(&mut self.shared, &mut self.outbox),
+            );
+            if at != self.current {
+                self.outbox.is_changed = was_changed || page.badge() != badge;
+            }
+        }
+        self.outbox.is_changed |= self.shared.notice != notice;
+    }
+
     fn with_page<T>(
         &mut self,
         act: impl FnOnce(&mut dyn Page, &mut Context<'_>) -> T,
@@ -238,6 +254,7 @@ impl App {
                 self.harm(Damage::Soon);
                 let is_back = matches!(self.shared.link, Link::Stale { .. });
                 self.shared.link = Link::Up(status);
+                self.tell_pages(|page, context| page.linked(context));
                 if is_back {
                     self.shared.say(Tone::Good, "keynsd is back");
                 }
@@ -253,6 +270,7 @@ impl App {
                 self.harm(Damage::Soon);
                 let failure = keyctl_ns::daemon::refused(keyns_interfaces::ClientError::TimedOut);
                 self.shared.link = Link::Stale { since_ms, failure };
+                self.tell_pages(|page, context| page.linked(context));
             }
             Feed::Down(failure) => {
                 self.harm(Damage::Soon);
@@ -262,11 +280,10 @@ impl App {
                     Link::Stale { since_ms, .. } => Link::Stale { since_ms, failure },
                     Link::Connecting | Link::Absent(_) => Link::Absent(failure),
                 };
+                self.tell_pages(|page, context| page.linked(context));
             }
             Feed::Event(event) => {
-                for page in &mut self.pages {
-                    page.event(&event, &mut context(&mut self.shared, &mut self.outbox));
-                }
+                self.tell_pages(|page, context| page.event(&event, context));
                 self.tell_dialogs(|dialog, context| dialog.event(&event, context));
             }
         }

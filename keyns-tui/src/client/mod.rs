@@ -5,11 +5,15 @@
 pub mod daemon;
 pub mod kernel;
 
+use std::path::PathBuf;
+
 use keyctl_ns::error::CommandError;
 use keyns::key_users::KeyUser;
 use keyns::serial::KeySerial;
+use keyns_interfaces::Payload;
 use keyns_interfaces::containers::{ContainerInfo, Shown};
 use keyns_interfaces::keys::KeyInfo;
+use keyns_interfaces::upcalls::{Listing, Rejection, UpcallInfo};
 
 /// Why a request has no reply.
 pub type Failure = CommandError;
@@ -48,6 +52,54 @@ pub enum Request {
     InvalidateStored(String, KeySerial),
     /// Everything about a container.
     Contents(String),
+    /// The requests for keys that wait, and the last ones that ended.
+    Upcalls {
+        /// How many of these, 0 to 256.
+        history: u32,
+    },
+    /// A request for a key with all of its texts.
+    Upcall(u64),
+    /// Have a request for a key answered.
+    Respond {
+        /// The request.
+        request: Asked,
+        /// The answer.
+        response: Response,
+    },
+}
+
+/// A request for a key by what identifies it: a daemon that was started again gives the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Its number.
+    pub id: u64,
+    /// Serial of its key.
+    pub key: i32,
+    /// When it arrived, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+impl From<&UpcallInfo> for Asked {
+    fn from(info: &UpcallInfo) -> Self {
+        Self {
+            id: info.id,
+            key: info.key,
+            time_ms: info.time_ms,
+        }
+    }
+}
+
+/// An answer to a request for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// A key with this payload.
+    Payload(Payload),
+    /// A key with the content of this file.
+    File(PathBuf),
+    /// A copy of the container's key of the same type and description.
+    FromKeyring,
+    /// An error.
+    Reject(Rejection),
 }
 
 impl Request {
@@ -63,7 +115,12 @@ impl Request {
             | Self::Unlink(..)
             | Self::Revoke(_)
             | Self::Invalidate(_) => Place::Kernel,
-            Self::Containers | Self::Contents(_) | Self::InvalidateStored(..) => Place::Daemon,
+            Self::Containers
+            | Self::Contents(_)
+            | Self::InvalidateStored(..)
+            | Self::Upcalls { .. }
+            | Self::Upcall(_)
+            | Self::Respond { .. } => Place::Daemon,
         }
     }
 
@@ -78,11 +135,14 @@ impl Request {
             | Self::Users
             | Self::UserKeys(_)
             | Self::Containers
-            | Self::Contents(_) => false,
+            | Self::Contents(_)
+            | Self::Upcalls { .. }
+            | Self::Upcall(_) => false,
             Self::Unlink(..)
             | Self::Revoke(_)
             | Self::Invalidate(_)
-            | Self::InvalidateStored(..) => true,
+            | Self::InvalidateStored(..)
+            | Self::Respond { .. } => true,
         }
     }
 }
@@ -140,6 +200,10 @@ pub enum Reply {
     Containers(Vec<ContainerInfo>),
     /// To [`Request::Contents`].
     Contents(Box<Contents>),
+    /// To [`Request::Upcalls`].
+    Upcalls(Box<Listing>),
+    /// To [`Request::Upcall`].
+    Upcall(Box<UpcallInfo>),
     /// To everything that changes something: what was done, in a sentence.
     Done(String),
 }

@@ -2,6 +2,8 @@
 
 pub mod confirm;
 pub mod help;
+pub mod respond;
+pub mod secret;
 
 use crossterm::event::MouseEvent;
 use keyns_interfaces::event::Event;
