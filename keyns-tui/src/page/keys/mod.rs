@@ -224,7 +224,11 @@ impl Keys {
                     place: place.clone(),
                 };
                 let hidden = (members.hidden > 0).then_some(KeyItem::Hidden(members.hidden));
-                members.keys.iter().map(key).chain(hidden).collect()
+                let mut items: Vec<KeyItem> = members.keys.iter().map(key).chain(hidden).collect();
+                if items.is_empty() {
+                    items.push(KeyItem::Nothing);
+                }
+                items
             }
             Ok(Reply::Users(users)) => users.iter().map(|user| KeyItem::User(*user)).collect(),
             Ok(Reply::Contents(contents)) => {
@@ -273,7 +277,10 @@ impl Keys {
                 (true, None) => Place::Lent(name.clone()),
             },
         });
-        let items = items.collect();
+        let mut items: Vec<KeyItem> = items.collect();
+        if items.is_empty() {
+            items.push(KeyItem::Nothing);
+        }
         self.merge(Some(half), items, context);
     }
 
