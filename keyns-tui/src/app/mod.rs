@@ -125,7 +125,8 @@ impl App {
             .pages
             .get(self.current)
             .and_then(|page| page.wakes_at(&self.shared));
-        let at = notice.into_iter().chain(page).min()?;
+        let dialogs = self.dialogs.iter().filter_map(|dialog| dialog.wakes_at());
+        let at = notice.into_iter().chain(page).chain(dialogs).min()?;
         Some(at.saturating_sub(now))
     }
 
@@ -238,6 +239,13 @@ impl App {
             self.shared.notice = None;
             self.harm(Damage::Soon);
         }
+        self.tell_dialogs(|dialog, context| {
+            if dialog.wakes_at().is_some_and(|at| at <= now) {
+                dialog.tick(context)
+            } else {
+                Flow::Stay
+            }
+        });
         let page = self
             .pages
             .get(self.current)
@@ -370,6 +378,9 @@ impl App {
             Action::Help => self.dialogs.push(Box::new(Help::default())),
             Action::CommandLine => self.prompt = Some(Prompt::new(Kind::Command, "")),
             Action::Filter => self.prompt = Some(Prompt::new(Kind::Filter, &self.filter)),
+            // What is shown alone goes first.
+            Action::ClearFilter
+                if self.with_page(|page, context| page.act(action, context)) == Some(true) => {}
             Action::ClearFilter => {
                 self.shared.notice = None;
                 self.set_filter(String::new());

@@ -1,6 +1,8 @@
 //! The pages, and what they are given to work with.
 
+pub mod beside;
 pub mod columns;
+pub mod containers;
 pub mod keys;
 pub mod list_view;
 pub mod pane;
@@ -77,6 +79,7 @@ pub trait Page {
 pub fn all() -> Vec<Box<dyn Page>> {
     vec![
         Box::new(keys::Keys::default()),
+        Box::new(containers::Containers::default()),
         Box::new(upcalls::Upcalls::default()),
     ]
 }

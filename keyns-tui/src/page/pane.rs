@@ -3,17 +3,12 @@
 
 use crossterm::event::{MouseEvent, MouseEventKind};
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::widgets::{Block, Borders};
+use ratatui::layout::Rect;
 
+use super::beside;
 use super::keys::details::Lines;
 use crate::action::Action;
 use crate::app::shared::Shared;
-
-/// Width from which on there is room beside a list.
-const WIDE: u16 = 110;
-/// Height from which on there is room below it.
-const HIGH: u16 = 16;
 
 /// The pane.
 #[derive(Debug, Default)]
@@ -41,7 +36,7 @@ impl Pane {
         let page = self.height.max(2) - 1;
         match action {
             Action::Enter => self.toggle(),
-            Action::Close if self.is_alone => self.toggle(),
+            Action::Close | Action::ClearFilter if self.is_alone => self.toggle(),
             Action::Up if self.is_alone => self.top = self.top.saturating_sub(1),
             Action::Down if self.is_alone => self.top = self.top.saturating_add(1),
             Action::PageUp if self.is_alone => self.top = self.top.saturating_sub(page),
@@ -68,28 +63,13 @@ impl Pane {
         &self,
         frame: &mut Frame<'_>,
         area: Rect,
-        rows: u16,
         shared: &Shared,
     ) -> (Option<Rect>, Option<Rect>) {
         if self.is_alone {
             return (None, Some(area));
         }
-        let (list, details, side) = if area.width >= WIDE {
-            let parts = [Constraint::Fill(3), Constraint::Fill(2)];
-            let [list, details] = Layout::horizontal(parts).areas(area);
-            (list, details, Borders::LEFT)
-        } else if area.height >= HIGH {
-            let rows = rows.min(area.height / 2);
-            let parts = [Constraint::Fill(1), Constraint::Length(rows)];
-            let [list, details] = Layout::vertical(parts).areas(area);
-            (list, details, Borders::TOP)
-        } else {
-            return (Some(area), None);
-        };
-        let block = Block::new().borders(side).border_style(shared.theme.border);
-        let inside = block.inner(details);
-        frame.render_widget(block, details);
-        (Some(list), Some(inside))
+        let parts = beside::split(frame, area, shared);
+        (Some(parts.list), parts.details)
     }
 
     /// Draws the details, and says so where they do not fit.

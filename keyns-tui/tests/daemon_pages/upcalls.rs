@@ -61,7 +61,7 @@ fn the_details_have_the_small_screen_for_themselves_after_enter() {
     insta::assert_snapshot!("upcalls_details_40x15", desk.screen());
     desk.press("end");
     assert!(desk.screen().contains("nothing."));
-    desk.press("enter");
+    desk.press("esc");
     assert!(desk.screen().contains("WAIT"));
 }
 

@@ -369,7 +369,7 @@ impl Page for Upcalls {
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, shared: &Shared) {
-        let (list, details) = self.pane.split(frame, area, 11, shared);
+        let (list, details) = self.pane.split(frame, area, shared);
         if let Some(list) = list {
             let rows = if list.height < 6 { 0 } else { 2 };
             let parts = [Constraint::Length(rows), Constraint::Fill(1)];
