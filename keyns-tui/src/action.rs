@@ -14,6 +14,8 @@ pub enum Scope {
     Containers,
     /// On the page Upcalls.
     Upcalls,
+    /// On the page Events.
+    Events,
     /// In dialogs.
     Dialog,
 }
@@ -28,15 +30,17 @@ impl Scope {
             Self::Keys => "Keys",
             Self::Containers => "Containers",
             Self::Upcalls => "Upcalls",
+            Self::Events => "Events",
             Self::Dialog => "In dialogs",
         }
     }
 
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Keys,
         Self::Containers,
         Self::Upcalls,
+        Self::Events,
         Self::List,
         Self::Global,
         Self::Dialog,
@@ -86,6 +90,8 @@ pub enum Action {
     FromKeyring,
     Negate,
     Reject,
+    Follow,
+    Order,
     Confirm,
     Cancel,
     NextField,
@@ -144,7 +150,7 @@ impl Entry {
 }
 
 use Action as A;
-use Scope::{Containers, Dialog, Global, Keys, List, Upcalls};
+use Scope::{Containers, Dialog, Events, Global, Keys, List, Upcalls};
 
 /// The table.
 pub const TABLE: &[Entry] = &[
@@ -166,6 +172,8 @@ pub const TABLE: &[Entry] = &[
     entry(A::FromKeyring, "from-keyring", Upcalls, "c", "Answer the request with a copy of its container's key of the same type and description.").footer("copy").changes(),
     entry(A::Negate, "negate", Upcalls, "n", "Say that there is no such key (ENOKEY).").footer("negate").changes(),
     entry(A::Reject, "reject", Upcalls, "x", "Reject the request with an error of your choice.").footer("reject").changes(),
+    entry(A::Follow, "follow", Events, "p f", "Stay where the cursor is, or follow the newest event again.").footer("follow/pause"),
+    entry(A::Order, "order", Events, "o", "The newest event last, or first.").footer("order"),
     entry(A::Up, "up", List, "up k", "One row up."),
     entry(A::Down, "down", List, "down j", "One row down."),
     entry(A::PageUp, "page-up", List, "pageup ctrl-b", "A screen up."),

@@ -3,6 +3,7 @@
 pub mod beside;
 pub mod columns;
 pub mod containers;
+pub mod events;
 pub mod keys;
 pub mod list_view;
 pub mod pane;
@@ -81,5 +82,6 @@ pub fn all() -> Vec<Box<dyn Page>> {
         Box::new(keys::Keys::default()),
         Box::new(containers::Containers::default()),
         Box::new(upcalls::Upcalls::default()),
+        Box::new(events::Events::default()),
     ]
 }
