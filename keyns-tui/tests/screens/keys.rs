@@ -262,3 +262,35 @@ fn who_may_do_what_with_a_key_stands_with_who_enforces_it() {
     assert!(screen.contains("“web” may read, search, inval"), "{screen}");
     assert!(screen.contains("[kernel]"), "{screen}");
 }
+
+#[test]
+fn what_an_event_is_about_is_read_again_once_however_many_there_are() {
+    let mut stage = willing(Machine::with_container());
+    stage.press("G k enter");
+    stage.asked.clear();
+    for _ in 0..1000 {
+        let mut event = happening("key-added", container(1, "web", State::Running));
+        event.container = None;
+        let mut key = key(STORED + 5, "user", b"new");
+        key.container = Some("web".to_owned());
+        event.key = Some(key);
+        stage.happens(event);
+        stage.wait(Duration::from_millis(1));
+    }
+    stage.wait(Duration::from_secs(1));
+    let contents = Request::Contents("web".to_owned());
+    let times = stage.asked.iter().filter(|it| **it == contents).count();
+    assert!((1..=3).contains(&times), "{times}");
+}
+
+#[test]
+fn owners_are_filtered_by_their_names() {
+    let mut machine = Machine::with_keys(2);
+    machine.members[1].uid = 1000;
+    let mut stage = willing(machine);
+    stage.press("/");
+    stage.types("owner:anna");
+    let screen = stage.screen();
+    assert!(screen.contains("key number 2"), "{screen}");
+    assert!(!screen.contains("key number 1"), "{screen}");
+}
