@@ -469,12 +469,12 @@ impl App {
 
     fn go_to(&mut self, page: usize) {
         self.current = page % self.pages.len().max(1);
-        let filter = Filter::parse(&self.filter);
+        let filter = Filter::parse(&self.filter, &self.shared.users);
         self.with_page(|page, context| page.filter(&filter, context));
     }
 
     fn set_filter(&mut self, text: String) {
-        let filter = Filter::parse(&text);
+        let filter = Filter::parse(&text, &self.shared.users);
         self.filter = text;
         self.with_page(|page, context| page.filter(&filter, context));
     }

@@ -239,17 +239,18 @@ fn right(key: &KeyInfo, shared: &Shared) -> Vec<(String, u16)> {
         .expires_in
         .map(keyctl_ns::view::seconds)
         .unwrap_or_default();
-    let granted = match key.grants.len() {
-        0 => String::new(),
-        _ => "granted".to_owned(),
-    };
-    vec![
+    let mut right = vec![
         (keyctl_ns::view::mask(key.mask), 24),
         (shared.users.name(key.uid), 8),
-        (granted, 7),
         (expiry, 7),
         (key.serial.to_string(), 10),
-    ]
+    ];
+    // Only keys that the daemon holds can be granted.
+    if matches!(key.origin.as_str(), "added" | "lent") {
+        let granted = if key.grants.is_empty() { "" } else { "granted" };
+        right.insert(2, (granted.to_owned(), 7));
+    }
+    right
 }
 
 impl Fields for KeyItem {
