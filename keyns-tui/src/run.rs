@@ -209,6 +209,7 @@ where
     let mut code = 0;
     let mut effects = app.start();
     let mut drawn = Duration::ZERO;
+    let mut has_ticked = false;
     loop {
         while let Some(effect) = effects.pop() {
             match effect {
@@ -240,16 +241,22 @@ where
         }
         let frame = (app.damage() == Damage::Soon).then(|| next_frame.saturating_sub(now));
         let tick = app.sleeps(now);
-        let first = match [frame, tick].into_iter().flatten().min() {
-            Some(most) => match inbox.recv_timeout(most) {
-                Ok(message) => message,
-                Err(RecvTimeoutError::Timeout) => Message::Tick,
-                Err(RecvTimeoutError::Disconnected) => return Ok(code),
-            },
-            None => match inbox.recv() {
-                Ok(message) => message,
-                Err(_) => return Ok(code),
-            },
+        // What is due is done also while messages never end, and the other way round.
+        has_ticked = !has_ticked && tick == Some(Duration::ZERO);
+        let first = if has_ticked {
+            Message::Tick
+        } else {
+            match [frame, tick].into_iter().flatten().min() {
+                Some(most) => match inbox.recv_timeout(most) {
+                    Ok(message) => message,
+                    Err(RecvTimeoutError::Timeout) => Message::Tick,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(code),
+                },
+                None => match inbox.recv() {
+                    Ok(message) => message,
+                    Err(_) => return Ok(code),
+                },
+            }
         };
         let begun = Instant::now();
         let mut next = Some(first);

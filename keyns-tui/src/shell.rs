@@ -3,6 +3,7 @@
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyctl_ns::args::User;
 use keyctl_ns::command::container::{enter, process};
@@ -10,12 +11,29 @@ use keyctl_ns::context::Context;
 use keyctl_ns::error::CommandError;
 use keyns::name::ContainerPath;
 use keyns_interfaces::containers::{Show, State};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getppid, kill_process, set_parent_process_death_signal,
+    waitid,
+};
 
 use crate::client::Named;
 
 /// What a failed shell may say.
 const WORDS: u64 = 4096;
+
+/// The process that has the terminal, if there is one.
+static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
+
+fn running() -> MutexGuard<'static, Option<Pid>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the process that has the terminal give it back and end.
+pub fn hang_up() {
+    if let Some(pid) = *running() {
+        let _ = kill_process(pid, Signal::HUP);
+    }
+}
 
 /// In the process of its own: the shell is the first program of a container in which nothing runs.
 ///
@@ -66,6 +84,7 @@ pub fn run(container: &Named) -> Result<String, CommandError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
+    *running() = Some(Pid::from_child(&child));
     let mut said = Vec::new();
     if let Some(stderr) = child.stderr.take() {
         let mut all = stderr;
@@ -73,6 +92,13 @@ pub fn run(container: &Named) -> Result<String, CommandError> {
         // What is beyond that keeps nobody from writing it.
         let _ = std::io::copy(&mut all, &mut std::io::sink());
     }
+    // Its number is its own until it is waited for.
+    let pid = Pid::from_child(&child);
+    let _ = waitid(
+        WaitId::Pid(pid),
+        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+    );
+    *running() = None;
     let status = child.wait().map_err(failed)?;
     let said = String::from_utf8_lossy(&said);
     let mut words = said.lines().filter_map(|line| {

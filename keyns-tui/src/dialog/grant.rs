@@ -287,7 +287,7 @@ impl Grant {
         }
         let what = match preview.is_copy {
             true => "its processes find a copy of the key, with the mask",
-            false => "the mask of the key becomes",
+            false => "in place of what it has now; the mask of the key becomes",
         };
         said.push((format!("{what} {}", preview.mask), theme.base));
         said.push(("Enter grants it".to_owned(), theme.heading));
@@ -298,13 +298,7 @@ impl Grant {
 const CHOOSE: &str = "choose rights with ← → and Space";
 
 fn is_implied(failure: &Failure) -> bool {
-    let is_mask = failure.refusal.is_none() && !failure.rights.is_empty();
     failure.refusal == Some(Refusal::ImpliedRights)
-        || (is_mask
-            && failure
-                .hint
-                .as_ref()
-                .is_some_and(|hint| hint.contains("--accept-implied")))
 }
 
 impl Dialog for Grant {

@@ -10,6 +10,7 @@ use keyns::rights::Rights;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
 use keyns::subject::Subject;
+use keyns_interfaces::ErrorKind as Kind;
 use keyns_interfaces::keys::KeyInfo;
 use keyns_sys::key as sys;
 use serde::Serialize;
@@ -272,6 +273,7 @@ fn refused(what: String, refusal: Refusal, args: &GrantArgs) -> CommandError {
                     args.subject
                 ))
                 .hint("leave out these rights, or grant the key to a container");
+            error.refusal = Some(Kind::NotEnforceable);
             error.rights = rights.names().map(str::to_owned).collect();
             error
         }
@@ -283,6 +285,7 @@ fn implied(what: String, rights: Rights, args: &GrantArgs) -> CommandError {
         "accept the extra rights with --accept-implied {}",
         rights | args.accepted()
     ));
+    error.refusal = Some(Kind::ImpliedRights);
     error.rights = rights.names().map(str::to_owned).collect();
     error
 }

@@ -243,7 +243,13 @@ fn place(
         Some((item.reachable()?, from))
     })
     .ok_or(REFUSAL)?;
-    let rings = rings(view);
+    let mut rings = rings(view);
+    // Where all of them are already is nowhere to go.
+    if let Some((_, Some(from))) = links.first().copied()
+        && links.iter().all(|(_, other)| *other == Some(from))
+    {
+        rings.retain(|(ring, _)| *ring != from);
+    }
     if rings.is_empty() {
         return Err("no keyring is known that it could go to; open one in the tree first");
     }

@@ -2,7 +2,7 @@
 
 use keyns::classic;
 use keyns::mask::Mask;
-use keyns_interfaces::keys::{Acl, KeyInfo};
+use keyns_interfaces::keys::{Ace, Acl, KeyInfo};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -71,6 +71,18 @@ impl<'a> Lines<'a> {
         self.rows
     }
 
+    /// How text is drawn that means nothing else.
+    #[must_use]
+    pub fn base(&self) -> Style {
+        self.shared.theme.base
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Draws what fits, from the line `top` on.
     pub fn draw(self, frame: &mut Frame<'_>, area: Rect, top: usize) {
         for (row, place) in self.rows.into_iter().skip(top).zip(area.rows()) {
@@ -137,10 +149,6 @@ fn of_key(lines: &mut Lines<'_>, key: &KeyInfo, item: &KeyItem, known: Known<'_>
     };
     lines.sentence("expires", &expiry);
     lines.lines("mask", vec![keyctl_ns::view::mask(key.mask)], base);
-    match acl {
-        Some(acl) => listed(lines, acl),
-        None => rights(lines, key),
-    }
     for grant in grants {
         let ends = match grant.expires_in {
             Some(left) => format!("ends in {}", keyctl_ns::view::seconds(left)),
@@ -156,7 +164,13 @@ fn of_key(lines: &mut Lines<'_>, key: &KeyInfo, item: &KeyItem, known: Known<'_>
             &format!("{asked} to container “{container}”{copy}, {ends}"),
         );
     }
-    lines.sentence("payload", "hidden; p shows it for a while");
+    match acl {
+        Some(acl) => listed(lines, acl),
+        None => rights(lines, key),
+    }
+    if key.type_ != "keyring" {
+        lines.sentence("payload", "hidden; p shows it for a while");
+    }
 }
 
 /// How the key came to be where it is, as far as that is not obvious.
@@ -178,7 +192,11 @@ fn listed(lines: &mut Lines<'_>, acl: &Acl) {
     if acl.entries.is_empty() {
         lines.sentence("rights", "nobody may do anything with it");
     }
-    for ace in &acl.entries {
+    // The containers first: they are what one looks for, and there may be no room for all.
+    let is_container = |ace: &&Ace| ace.subject.starts_with("container:");
+    let containers = acl.entries.iter().filter(is_container);
+    let others = acl.entries.iter().filter(|ace| !is_container(ace));
+    for ace in containers.chain(others) {
         let implied = match ace.implied.as_slice() {
             [] => String::new(),
             some => format!(" (not asked for: {})", keyctl_ns::view::rights(some)),
@@ -228,6 +246,7 @@ fn of_other(lines: &mut Lines<'_>, item: &KeyItem, shared: &Shared) {
         KeyItem::Store(_) => lines.sentence("", "The keys that were put into the container, and those lent for it. Its processes find them once they are granted."),
         KeyItem::Hidden(_) => lines.sentence("", "The kernel tells nothing of keys without the right to view them."),
         KeyItem::Failed(why) => lines.sentence("", why),
+        KeyItem::Nothing => {}
         KeyItem::Own { .. } | KeyItem::Key { .. } => {}
     }
 }

@@ -62,6 +62,8 @@ pub enum KeyItem {
     Hidden(usize),
     /// Why there is nothing.
     Failed(String),
+    /// There is nothing.
+    Nothing,
 }
 
 /// What tells nodes below the same one apart.
@@ -93,6 +95,7 @@ impl Item for KeyItem {
             Self::Store(_) => Id::Only(2),
             Self::Hidden(_) => Id::Only(3),
             Self::Failed(_) => Id::Only(4),
+            Self::Nothing => Id::Only(5),
         }
     }
 }
@@ -162,7 +165,8 @@ impl KeyItem {
                 ..
             }
             | Self::Hidden(_)
-            | Self::Failed(_) => Below::Nothing,
+            | Self::Failed(_)
+            | Self::Nothing => Below::Nothing,
             Self::Key { key, .. } if key.type_ != "keyring" => Below::Nothing,
             _ => Below::Unread,
         }
@@ -225,6 +229,7 @@ impl Shown for KeyItem {
             Self::Hidden(1) => plain("1 key you may not view".to_owned(), theme.faint),
             Self::Hidden(number) => plain(format!("{number} keys you may not view"), theme.faint),
             Self::Failed(why) => plain(why.clone(), theme.warning),
+            Self::Nothing => plain("no keys".to_owned(), theme.faint),
         }
     }
 }
@@ -234,12 +239,18 @@ fn right(key: &KeyInfo, shared: &Shared) -> Vec<(String, u16)> {
         .expires_in
         .map(keyctl_ns::view::seconds)
         .unwrap_or_default();
-    vec![
+    let mut right = vec![
         (keyctl_ns::view::mask(key.mask), 24),
         (shared.users.name(key.uid), 8),
         (expiry, 7),
         (key.serial.to_string(), 10),
-    ]
+    ];
+    // Only keys that the daemon holds can be granted.
+    if matches!(key.origin.as_str(), "added" | "lent") {
+        let granted = if key.grants.is_empty() { "" } else { "granted" };
+        right.insert(2, (granted.to_owned(), 7));
+    }
+    right
 }
 
 impl Fields for KeyItem {

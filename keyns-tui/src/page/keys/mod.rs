@@ -48,6 +48,8 @@ pub struct Keys {
     listing: Option<(Ticket, i32)>,
     /// Containers of which something has changed.
     touched: BTreeSet<String>,
+    /// When they are read again.
+    settles_at: Option<Duration>,
     reread_at: Duration,
     is_started: bool,
 }
@@ -130,6 +132,29 @@ impl Keys {
             _ => {}
         }
         self.list(context);
+    }
+
+    /// Asks for the state of the key under the cursor again: it may expire, or be revoked.
+    fn redescribe(&mut self, context: &mut Context<'_>) {
+        let current = self.view.tree.current_item().and_then(KeyItem::reachable);
+        if let (Some(serial), None) = (current, self.describing) {
+            self.describing = Some(context.ask(Request::Describe(serial)));
+        }
+    }
+
+    /// Reads again what events were about.
+    fn settle(&mut self, context: &mut Context<'_>) {
+        context.ask(Request::Containers);
+        let touched = std::mem::take(&mut self.touched);
+        for id in self.view.tree.roots().to_vec() {
+            let is_touched = self.view.tree.node(id).is_some_and(|node| {
+                node.below == Below::Read
+                    && matches!(&node.item, KeyItem::Container(it) if touched.contains(&it.name))
+            });
+            if is_touched {
+                self.read(id, context);
+            }
+        }
     }
 
     /// Asks the daemon who may do what with the key under the cursor.
@@ -224,7 +249,11 @@ impl Keys {
                     place: place.clone(),
                 };
                 let hidden = (members.hidden > 0).then_some(KeyItem::Hidden(members.hidden));
-                members.keys.iter().map(key).chain(hidden).collect()
+                let mut items: Vec<KeyItem> = members.keys.iter().map(key).chain(hidden).collect();
+                if items.is_empty() {
+                    items.push(KeyItem::Nothing);
+                }
+                items
             }
             Ok(Reply::Users(users)) => users.iter().map(|user| KeyItem::User(*user)).collect(),
             Ok(Reply::Contents(contents)) => {
@@ -273,7 +302,10 @@ impl Keys {
                 (true, None) => Place::Lent(name.clone()),
             },
         });
-        let items = items.collect();
+        let mut items: Vec<KeyItem> = items.collect();
+        if items.is_empty() {
+            items.push(KeyItem::Nothing);
+        }
         self.merge(Some(half), items, context);
     }
 
@@ -342,8 +374,11 @@ impl Page for Keys {
         if self.describing == Some(answer.ticket) {
             self.describing = None;
             if let Ok(Reply::Described(described)) = &answer.result {
-                self.described = Some((**described).clone());
-                context.changed();
+                let described = Some((**described).clone());
+                if self.described != described {
+                    self.described = described;
+                    context.changed();
+                }
                 // The cursor may have moved on.
                 self.describe(context);
             }
@@ -389,9 +424,6 @@ impl Page for Keys {
     }
 
     fn event(&mut self, event: &Event, context: &mut Context<'_>) {
-        if event.container.is_some() {
-            context.ask(Request::Containers);
-        }
         let about = event.key.as_ref().map(|key| key.serial);
         if about.is_some() && about == self.acl.as_ref().map(|(serial, _)| *serial) {
             self.acl = None;
@@ -399,7 +431,12 @@ impl Page for Keys {
         }
         let key = event.key.as_ref().and_then(|key| key.container.clone());
         let grant = event.grant.as_ref().map(|grant| grant.container.clone());
-        self.touched.extend(key.into_iter().chain(grant));
+        let container = event.container.as_ref().map(|it| it.name.clone());
+        self.touched
+            .extend(key.into_iter().chain(grant).chain(container));
+        if !self.touched.is_empty() && self.settles_at.is_none() {
+            self.settles_at = Some(context.shared.now.since_start + SETTLE);
+        }
     }
 
     fn filter(&mut self, filter: &Filter, context: &mut Context<'_>) {
@@ -407,30 +444,21 @@ impl Page for Keys {
         self.changed(context);
     }
 
-    fn wakes_at(&self, shared: &Shared) -> Option<Duration> {
-        let settled = (!self.touched.is_empty()).then(|| shared.now.since_start + SETTLE);
+    fn wakes_at(&self, _: &Shared) -> Option<Duration> {
         let reread = self.asked.is_empty().then_some(self.reread_at);
-        settled.into_iter().chain(reread).min()
+        self.settles_at.into_iter().chain(reread).min()
     }
 
     fn tick(&mut self, context: &mut Context<'_>) {
-        let touched = std::mem::take(&mut self.touched);
-        if !touched.is_empty() {
-            for id in self.view.tree.roots().to_vec() {
-                let node = self.view.tree.node(id);
-                let is_touched = node.is_some_and(|node| {
-                    node.below == Below::Read
-                        && matches!(&node.item, KeyItem::Container(it) if touched.contains(&it.name))
-                });
-                if is_touched {
-                    self.read(id, context);
-                }
-            }
-        }
         let now = context.shared.now.since_start;
-        if self.reread_at <= now {
+        if self.settles_at.is_some_and(|at| at <= now) {
+            self.settles_at = None;
+            self.settle(context);
+        }
+        if self.asked.is_empty() && self.reread_at <= now {
             self.reread_at = now + REREAD;
             self.reread(true, context);
+            self.redescribe(context);
         }
     }
 
