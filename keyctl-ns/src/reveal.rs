@@ -59,7 +59,8 @@ impl RevealArgs {
 }
 
 /// Whether a terminal can show these bytes without acting on any of them.
-fn printable(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn printable(bytes: &[u8]) -> bool {
     bytes.split(|b| matches!(b, b'\n' | b'\t')).all(|part| {
         // Backslashes are doubled by the escaping, nothing else of a harmless text is changed.
         let shown = Zeroizing::new(keyns::text::escape(part));

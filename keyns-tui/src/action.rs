@@ -10,6 +10,12 @@ pub enum Scope {
     List,
     /// On the page Keys.
     Keys,
+    /// On the page Containers.
+    Containers,
+    /// On the page Upcalls.
+    Upcalls,
+    /// On the page Events.
+    Events,
     /// In dialogs.
     Dialog,
 }
@@ -22,12 +28,23 @@ impl Scope {
             Self::Global => "Everywhere",
             Self::List => "In lists and trees",
             Self::Keys => "Keys",
+            Self::Containers => "Containers",
+            Self::Upcalls => "Upcalls",
+            Self::Events => "Events",
             Self::Dialog => "In dialogs",
         }
     }
 
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 4] = [Self::Keys, Self::List, Self::Global, Self::Dialog];
+    pub const ALL: [Self; 7] = [
+        Self::Keys,
+        Self::Containers,
+        Self::Upcalls,
+        Self::Events,
+        Self::List,
+        Self::Global,
+        Self::Dialog,
+    ];
 }
 
 /// What can be done.
@@ -55,9 +72,26 @@ pub enum Action {
     Enter,
     Mark,
     ClearMarks,
+    Grant,
+    Ungrant,
+    Move,
+    Reveal,
+    Timeout,
     Unlink,
     Revoke,
     Invalidate,
+    Create,
+    Shell,
+    Kill,
+    Remove,
+    Intercept,
+    Unintercept,
+    Answer,
+    FromKeyring,
+    Negate,
+    Reject,
+    Follow,
+    Order,
     Confirm,
     Cancel,
     NextField,
@@ -116,13 +150,30 @@ impl Entry {
 }
 
 use Action as A;
-use Scope::{Dialog, Global, Keys, List};
+use Scope::{Containers, Dialog, Events, Global, Keys, List, Upcalls};
 
 /// The table.
 pub const TABLE: &[Entry] = &[
+    entry(A::Grant, "grant", Keys, "g", "Grant rights to a container, or to possessor, owner, group, everyone; shows first what it comes to.").footer("grant").changes(),
+    entry(A::Ungrant, "ungrant", Keys, "u", "Take back what a container was granted.").changes(),
+    entry(A::Move, "move", Keys, "m", "Move or link the key to a place that is picked.").footer("move").changes(),
+    entry(A::Reveal, "reveal", Keys, "p", "Show the payload for some seconds; that it was shown is recorded.").footer("payload"),
+    entry(A::Timeout, "timeout", Keys, "t", "Let the key expire after a time, or never.").footer("timeout").changes(),
     entry(A::Unlink, "unlink", Keys, "U", "Remove the link from the keyring above; the last one takes the key with it.").footer("unlink").changes(),
     entry(A::Revoke, "revoke", Keys, "R", "Revoke the key: it stays, and every use fails.").footer("revoke").changes(),
     entry(A::Invalidate, "invalidate", Keys, "I", "Invalidate the key: it and all links to it are gone at once.").footer("invalidate").changes(),
+    entry(A::Create, "create", Containers, "n", "Create a container.").footer("new").changes(),
+    entry(A::Shell, "shell", Containers, "s", "Open a shell in the container; its end comes back here.").footer("shell").changes(),
+    entry(A::Kill, "kill", Containers, "K", "Kill the container with everything in it.").footer("kill").changes(),
+    entry(A::Intercept, "intercept", Containers, "i", "Decide who answers the container's key requests of a type.").footer("intercept").changes(),
+    entry(A::Unintercept, "unintercept", Containers, "x", "Remove the rule under the cursor.").footer("drop rule").changes(),
+    entry(A::Remove, "remove", Containers, "D", "Remove a container that is dead or was never started.").footer("remove").changes(),
+    entry(A::Answer, "answer", Upcalls, "a", "Answer the request with a payload, typed unseen or from a file.").footer("answer").changes(),
+    entry(A::FromKeyring, "from-keyring", Upcalls, "c", "Answer the request with a copy of its container's key of the same type and description.").footer("copy").changes(),
+    entry(A::Negate, "negate", Upcalls, "n", "Say that there is no such key (ENOKEY).").footer("negate").changes(),
+    entry(A::Reject, "reject", Upcalls, "x", "Reject the request with an error of your choice.").footer("reject").changes(),
+    entry(A::Follow, "follow", Events, "p f", "Stay where the cursor is, or follow the newest event again.").footer("follow/pause"),
+    entry(A::Order, "order", Events, "o", "The newest event last, or first.").footer("order"),
     entry(A::Up, "up", List, "up k", "One row up."),
     entry(A::Down, "down", List, "down j", "One row down."),
     entry(A::PageUp, "page-up", List, "pageup ctrl-b", "A screen up."),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use keyctl_ns::cli::GlobalArgs;
 use keyctl_ns::ui::Color;
+use keyns::name::ContainerPath;
 
 use crate::theme;
 
@@ -47,6 +48,10 @@ pub struct Cli {
     /// Instance of the daemon; its socket is /run/keyns/NAME/keynsd
     #[arg(long, value_name = "NAME", default_value = "main", value_parser = keyctl_ns::args::instance)]
     pub instance: String,
+    /// What the program starts itself with for a shell in a container, which needs a process of its
+    /// own: whatever reads the terminal for it ends with it.
+    #[arg(long, value_name = "CONTAINER", hide = true, value_parser = keyctl_ns::args::container())]
+    pub shell: Option<ContainerPath>,
 }
 
 impl Cli {

@@ -3,6 +3,8 @@
 //! `type:user owner:root -desc:cache web` shows keys of type user that belong to root, whose
 //! description does not hold “cache”, and of which any field holds “web”. Case does not count.
 
+use crate::text::Users;
+
 /// What a term can be bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
@@ -51,6 +53,8 @@ impl Field {
 struct Term {
     field: Option<Field>,
     text: String,
+    /// Numbers of the users whose names hold the text.
+    uids: Vec<String>,
     is_negated: bool,
 }
 
@@ -67,9 +71,10 @@ pub trait Fields {
 }
 
 impl Filter {
-    /// Reads what was typed. A word before a colon that is no field is part of the text.
+    /// Reads what was typed. A word before a colon that is no field is part of the text. Owners can be
+    /// told by the names that `users` has.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub fn parse(text: &str, users: &Users) -> Self {
         let term = |word: &str| {
             let (is_negated, word) = match word.strip_prefix('-') {
                 Some(rest) if !rest.is_empty() => (true, rest),
@@ -85,6 +90,10 @@ impl Filter {
             (!text.is_empty()).then(|| Term {
                 field,
                 text: text.to_lowercase(),
+                uids: match field {
+                    Some(Field::Owner) | None => users.like(&text.to_lowercase()),
+                    Some(_) => Vec::new(),
+                },
                 is_negated,
             })
         };
@@ -105,8 +114,9 @@ impl Filter {
         self.terms.iter().all(|term| {
             let mut is_met = false;
             fields.each(&mut |field, text| {
-                is_met |=
-                    term.field.is_none_or(|wanted| wanted == field) && holds(text, &term.text);
+                is_met |= term.field.is_none_or(|wanted| wanted == field)
+                    && (holds(text, &term.text)
+                        || (field == Field::Owner && term.uids.iter().any(|uid| uid == text)));
             });
             is_met != term.is_negated
         })
@@ -140,7 +150,7 @@ mod tests {
     }
 
     fn wants(text: &str) -> bool {
-        Filter::parse(text).wants(&Key(&[
+        Filter::parse(text, &Users::of("anna:x:0:0::/:/\n")).wants(&Key(&[
             (Field::Type, "user"),
             (Field::Owner, "root"),
             (Field::Owner, "0"),

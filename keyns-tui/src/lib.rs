@@ -24,6 +24,7 @@ pub mod keymap;
 pub mod message;
 pub mod page;
 pub mod run;
+pub mod shell;
 pub mod signals;
 pub mod terminal;
 pub mod text;

@@ -18,14 +18,14 @@ use crate::app::{App, Damage, Setup};
 use crate::cli::Cli;
 use crate::client::daemon::Daemon;
 use crate::client::kernel::Kernel;
-use crate::client::{Answer, Client, Place};
+use crate::client::{Answer, Client, Place, Reply, Request};
 use crate::config::Config;
 use crate::input::Input;
 use crate::message::{Effect, Message};
 use crate::terminal::{self, Guard};
 use crate::text::Users;
 use crate::worker::Workers;
-use crate::{feed, signals, theme};
+use crate::{feed, shell, signals, theme};
 
 /// Messages that may wait. Who sends more is held up: the daemon then counts what it drops.
 const WAITING: usize = 1024;
@@ -49,6 +49,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, context: &Context) -> Result<u8, CommandError> {
+    if let Some(container) = &cli.shell {
+        return shell::inside(context, container);
+    }
     let config = configuration(cli)?;
     let mouse = !cli.no_mouse && config.mouse.unwrap_or(true);
     let variable = |name: &str| std::env::var(name).ok();
@@ -152,24 +155,37 @@ impl Outside {
         Ok(Self { workers, input })
     }
 
-    fn suspend(&self) -> Result<(), CommandError> {
+    /// Leaves the terminal to somebody else until `meanwhile` returns.
+    fn hand_over<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<T, CommandError> {
         self.input.pause();
         terminal::leave();
-        // Not SIGTSTP, which is caught: whoever waits for us sees the same.
-        let stopped =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        let result = meanwhile();
         let entered = terminal::enter();
         self.input.resume();
-        stopped
-            .map_err(std::io::Error::from)
-            .and(entered)
+        entered
             .map_err(|error| CommandError::io("cannot come back to the terminal", &error))
+            .map(|()| result)
+    }
+
+    fn suspend(&self) -> Result<(), CommandError> {
+        // Not SIGTSTP, which is caught: whoever waits for us sees the same.
+        let stop = rustix::process::Signal::STOP;
+        self.hand_over(|| rustix::process::kill_process(rustix::process::getpid(), stop))?
+            .map_err(|error| CommandError::io("cannot stop", &error.into()))
     }
 }
 
 impl World for Outside {
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Answer>, CommandError> {
         match effect {
+            Effect::Ask(ticket, Request::Shell(container)) => {
+                let result = self.hand_over(|| shell::run(&container))?.map(Reply::Done);
+                return Ok(Some(Answer {
+                    ticket,
+                    request: Request::Shell(container),
+                    result,
+                }));
+            }
             Effect::Ask(ticket, request) => return Ok(self.workers.ask(ticket, request)),
             Effect::Suspend => self.suspend()?,
             Effect::Redraw | Effect::Quit => {}
@@ -205,13 +221,15 @@ where
     let mut code = 0;
     let mut effects = app.start();
     let mut drawn = Duration::ZERO;
+    let mut has_ticked = false;
     loop {
         while let Some(effect) = effects.pop() {
             match effect {
                 Effect::Quit => return Ok(code),
                 Effect::Redraw => wipe(terminal).map_err(unusable)?,
                 effect => {
-                    let has_left = matches!(effect, Effect::Suspend);
+                    let has_left =
+                        matches!(effect, Effect::Suspend | Effect::Ask(_, Request::Shell(_)));
                     if let Some(answer) = world.carry_out(effect)? {
                         effects.extend(app.update(Message::Answer(Box::new(answer)), clock.now()));
                     }
@@ -235,16 +253,22 @@ where
         }
         let frame = (app.damage() == Damage::Soon).then(|| next_frame.saturating_sub(now));
         let tick = app.sleeps(now);
-        let first = match [frame, tick].into_iter().flatten().min() {
-            Some(most) => match inbox.recv_timeout(most) {
-                Ok(message) => message,
-                Err(RecvTimeoutError::Timeout) => Message::Tick,
-                Err(RecvTimeoutError::Disconnected) => return Ok(code),
-            },
-            None => match inbox.recv() {
-                Ok(message) => message,
-                Err(_) => return Ok(code),
-            },
+        // What is due is done also while messages never end, and the other way round.
+        has_ticked = !has_ticked && tick == Some(Duration::ZERO);
+        let first = if has_ticked {
+            Message::Tick
+        } else {
+            match [frame, tick].into_iter().flatten().min() {
+                Some(most) => match inbox.recv_timeout(most) {
+                    Ok(message) => message,
+                    Err(RecvTimeoutError::Timeout) => Message::Tick,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(code),
+                },
+                None => match inbox.recv() {
+                    Ok(message) => message,
+                    Err(_) => return Ok(code),
+                },
+            }
         };
         let begun = Instant::now();
         let mut next = Some(first);

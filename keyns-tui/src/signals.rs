@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::message::Message;
-use crate::terminal;
+use crate::{shell, terminal};
 
 /// How long the program may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -79,6 +79,8 @@ async fn pass_on(mut caught: Caught, to: &SyncSender<Message>) {
         let message = match caught.next().await {
             Kind::Fatal(number) => {
                 let _ = to.try_send(Message::Terminated(number));
+                // Whoever has the terminal would leave it as it is to whoever comes next.
+                shell::hang_up();
                 // A program that hangs in a terminal that takes nothing is ended all the same.
                 tokio::time::sleep(PATIENCE).await;
                 terminal::abandon();

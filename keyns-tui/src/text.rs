@@ -142,6 +142,16 @@ impl Users {
         }
     }
 
+    /// The numbers of those whose names hold a text, which is in lower case.
+    #[must_use]
+    pub fn like(&self, text: &str) -> Vec<String> {
+        let users = self.0.iter();
+        users
+            .filter(|(_, name)| name.to_lowercase().contains(text))
+            .map(|(uid, _)| uid.to_string())
+            .collect()
+    }
+
     /// The name alone, or the number.
     #[must_use]
     pub fn name(&self, uid: u32) -> String {

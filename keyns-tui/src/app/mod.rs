@@ -14,6 +14,7 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, Mou
 use ratatui::layout::{Rect, Size};
 
 use crate::action::{self, Action, Scope};
+use crate::client::{Answer, Reply};
 use crate::dialog::{Dialog, Flow, help::Help};
 use crate::edit::Edit;
 use crate::filter::Filter;
@@ -124,7 +125,8 @@ impl App {
             .pages
             .get(self.current)
             .and_then(|page| page.wakes_at(&self.shared));
-        let at = notice.into_iter().chain(page).min()?;
+        let dialogs = self.dialogs.iter().filter_map(|dialog| dialog.wakes_at());
+        let at = notice.into_iter().chain(page).chain(dialogs).min()?;
         Some(at.saturating_sub(now))
     }
 
@@ -139,9 +141,8 @@ impl App {
             Message::Suspended => self.outbox.effects.push(Effect::Suspend),
             Message::Continued => self.redraw(),
             Message::Answer(answer) => {
-                for page in &mut self.pages {
-                    page.answer(&answer, &mut context(&mut self.shared, &mut self.outbox));
-                }
+                self.report(&answer);
+                self.tell_pages(|page, context| page.answer(&answer, context));
                 self.tell_dialogs(|dialog, context| dialog.answer(&answer, context));
             }
             Message::Feed(feed) => self.feed(*feed),
@@ -150,7 +151,23 @@ impl App {
         self.finish()
     }
 
+    /// Says what came of a change: once, whichever page asked for it. What came of reading is shown
+    /// where it was to be read.
+    fn report(&mut self, answer: &Answer) {
+        match &answer.result {
+            Ok(Reply::Done(done)) => self.shared.say(Tone::Good, done.clone()),
+            Err(failure) if answer.request.changes() => self.shared.complain(failure),
+            _ => return,
+        }
+        self.harm(Damage::Soon);
+    }
+
     fn finish(&mut self) -> Vec<Effect> {
+        if self.shared.options.read_only {
+            // Whoever forgot to look changes nothing either.
+            let is_change = |effect: &Effect| matches!(effect, Effect::Ask(_, it) if it.changes());
+            self.outbox.effects.retain(|effect| !is_change(effect));
+        }
         if std::mem::take(&mut self.outbox.is_changed) || !self.outbox.dialogs.is_empty() {
             self.harm(Damage::Soon);
         }
@@ -174,6 +191,24 @@ impl App {
             outbox.is_changed |= flow == Flow::Close;
             flow == Flow::Stay
         });
+    }
+
+    /// Tells all pages. What changes on one that is not shown is no reason to draw, unless it is said
+    /// above the footer or in the tab bar.
+    fn tell_pages(&mut self, mut tell: impl FnMut(&mut dyn Page, &mut Context<'_>)) {
+        let notice = self.shared.notice.clone();
+        for (at, page) in self.pages.iter_mut().enumerate() {
+            let was_changed = self.outbox.is_changed;
+            let badge = page.badge();
+            tell(
+                page.as_mut(),
+                &mut context(&mut self.shared, &mut self.outbox),
+            );
+            if at != self.current {
+                self.outbox.is_changed = was_changed || page.badge() != badge;
+            }
+        }
+        self.outbox.is_changed |= self.shared.notice != notice;
     }
 
     fn with_page<T>(
@@ -204,6 +239,13 @@ impl App {
             self.shared.notice = None;
             self.harm(Damage::Soon);
         }
+        self.tell_dialogs(|dialog, context| {
+            if dialog.wakes_at().is_some_and(|at| at <= now) {
+                dialog.tick(context)
+            } else {
+                Flow::Stay
+            }
+        });
         let page = self
             .pages
             .get(self.current)
@@ -220,6 +262,7 @@ impl App {
                 self.harm(Damage::Soon);
                 let is_back = matches!(self.shared.link, Link::Stale { .. });
                 self.shared.link = Link::Up(status);
+                self.tell_pages(|page, context| page.linked(context));
                 if is_back {
                     self.shared.say(Tone::Good, "keynsd is back");
                 }
@@ -235,6 +278,7 @@ impl App {
                 self.harm(Damage::Soon);
                 let failure = keyctl_ns::daemon::refused(keyns_interfaces::ClientError::TimedOut);
                 self.shared.link = Link::Stale { since_ms, failure };
+                self.tell_pages(|page, context| page.linked(context));
             }
             Feed::Down(failure) => {
                 self.harm(Damage::Soon);
@@ -244,11 +288,10 @@ impl App {
                     Link::Stale { since_ms, .. } => Link::Stale { since_ms, failure },
                     Link::Connecting | Link::Absent(_) => Link::Absent(failure),
                 };
+                self.tell_pages(|page, context| page.linked(context));
             }
             Feed::Event(event) => {
-                for page in &mut self.pages {
-                    page.event(&event, &mut context(&mut self.shared, &mut self.outbox));
-                }
+                self.tell_pages(|page, context| page.event(&event, context));
                 self.tell_dialogs(|dialog, context| dialog.event(&event, context));
             }
         }
@@ -335,6 +378,9 @@ impl App {
             Action::Help => self.dialogs.push(Box::new(Help::default())),
             Action::CommandLine => self.prompt = Some(Prompt::new(Kind::Command, "")),
             Action::Filter => self.prompt = Some(Prompt::new(Kind::Filter, &self.filter)),
+            // What is shown alone goes first.
+            Action::ClearFilter
+                if self.with_page(|page, context| page.act(action, context)) == Some(true) => {}
             Action::ClearFilter => {
                 self.shared.notice = None;
                 self.set_filter(String::new());
@@ -423,12 +469,12 @@ impl App {
 
     fn go_to(&mut self, page: usize) {
         self.current = page % self.pages.len().max(1);
-        let filter = Filter::parse(&self.filter);
+        let filter = Filter::parse(&self.filter, &self.shared.users);
         self.with_page(|page, context| page.filter(&filter, context));
     }
 
     fn set_filter(&mut self, text: String) {
-        let filter = Filter::parse(&text);
+        let filter = Filter::parse(&text, &self.shared.users);
         self.filter = text;
         self.with_page(|page, context| page.filter(&filter, context));
     }

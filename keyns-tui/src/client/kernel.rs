@@ -1,15 +1,18 @@
 //! The caller's own keys, by system calls of this process.
 
+use keyctl_ns::command::grant::mask;
 use keyctl_ns::key;
 use keyctl_ns::proc_file::{self, ProcFile};
+use keyctl_ns::view;
 use keyns::errno::KeyOp;
 use keyns::key_users;
 use keyns::proc_keys;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
+use keyns_interfaces::Payload;
 use keyns_sys::key as sys;
 
-use super::{Client, Described, Failure, Members, OwnKeyring, Reply, Request};
+use super::{Client, Described, Failure, Members, Move, OwnKeyring, Preview, Reply, Request};
 
 /// The kernel.
 #[derive(Debug, Default)]
@@ -50,6 +53,51 @@ impl Client for Kernel {
                     .map_err(|error| key::failed_on(*key, what(), KeyOp::Revoke, &error))?;
                 Ok(Reply::Done(format!("key {key} is revoked")))
             }
+            Request::Link(key, ring) => {
+                let what = || format!("cannot link key {key} into keyring {ring}");
+                sys::link(*key, *ring)
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::Link, &error))?;
+                Ok(Reply::Done(format!(
+                    "key {key} is linked into keyring {ring}"
+                )))
+            }
+            Request::Move(wish) => move_key(*wish),
+            Request::Timeout(key, seconds) => {
+                let what = || format!("cannot set the timeout of key {key}");
+                sys::set_timeout(*key, *seconds)
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::SetTimeout, &error))?;
+                Ok(Reply::Done(match seconds {
+                    0 => format!("key {key} does not expire"),
+                    left => format!("key {key} expires in {}", view::seconds((*left).into())),
+                }))
+            }
+            Request::Grant(wish) => {
+                let done = mask::change(wish)?;
+                let rights = done.kernel.to_string();
+                if done.applied {
+                    return Ok(Reply::Done(format!(
+                        "{} has {rights} on key {}",
+                        done.subject, done.key.serial
+                    )));
+                }
+                let implied = done.implied.to_string();
+                Ok(Reply::Preview(Box::new(Preview {
+                    rights,
+                    implied: if done.implied.is_empty() {
+                        String::new()
+                    } else {
+                        implied
+                    },
+                    mask: view::mask(done.mask_after),
+                    is_copy: false,
+                })))
+            }
+            Request::Reveal(key) => {
+                let what = || format!("cannot read key {key}");
+                sys::read(*key)
+                    .map(|bytes| Reply::Payload(Payload::new(bytes)))
+                    .map_err(|error| key::failed_on(*key, what(), KeyOp::Read, &error))
+            }
             Request::Invalidate(key) => {
                 let what = || format!("cannot invalidate key {key}");
                 sys::invalidate(*key)
@@ -61,6 +109,21 @@ impl Client for Kernel {
             ))),
         }
     }
+}
+
+fn move_key(wish: Move) -> Result<Reply, Failure> {
+    let Move { key, from, to, .. } = wish;
+    let flags = if wish.replace { 0 } else { sys::MOVE_EXCL };
+    sys::move_key(key, from, to, flags).map_err(|error| {
+        let what = format!("cannot move key {key} from {from} to {to}");
+        let new = key::failed_on(key, what, KeyOp::Move, &error);
+        match error.raw_os_error() {
+            // EEXIST
+            Some(17) => new.hint("choose to replace it"),
+            _ => new,
+        }
+    })?;
+    Ok(Reply::Done(format!("key {key} is in keyring {to} now")))
 }
 
 /// The keyrings that are there; none is made by asking.

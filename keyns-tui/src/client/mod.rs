@@ -5,11 +5,17 @@
 pub mod daemon;
 pub mod kernel;
 
+use std::path::PathBuf;
+
+use keyctl_ns::command::grant::GrantArgs;
 use keyctl_ns::error::CommandError;
 use keyns::key_users::KeyUser;
 use keyns::serial::KeySerial;
-use keyns_interfaces::containers::{ContainerInfo, Shown};
-use keyns_interfaces::keys::KeyInfo;
+use keyns::subject::Subject;
+use keyns_interfaces::containers::{ContainerInfo, Namespace, Root, Shown};
+use keyns_interfaces::keys::{Acl, KeyInfo};
+use keyns_interfaces::upcalls::{Listing, Rejection, Target, UpcallInfo};
+use keyns_interfaces::{ByteText, Payload};
 
 /// Why a request has no reply.
 pub type Failure = CommandError;
@@ -36,34 +42,243 @@ pub enum Request {
     Users,
     /// The keys of a user that may be viewed.
     UserKeys(u32),
+    /// The payload of a key.
+    Reveal(KeySerial),
     /// Have the link to the first one removed from the second.
     Unlink(KeySerial, KeySerial),
+    /// Have the first one linked into the second.
+    Link(KeySerial, KeySerial),
+    /// Have it moved.
+    Move(Move),
     /// Have it revoked.
     Revoke(KeySerial),
     /// Have it invalidated.
     Invalidate(KeySerial),
+    /// Have it expire after so many seconds, or never with 0.
+    Timeout(KeySerial, u32),
     /// The containers, dead ones included.
     Containers,
-    /// Have a key in the store of a container invalidated, with all copies of it.
-    InvalidateStored(String, KeySerial),
     /// Everything about a container.
     Contents(String),
+    /// Who may do what with a key that the daemon knows.
+    Acl(ByteText),
+    /// The payload of a key in the store of a container.
+    RevealStored(ByteText),
+    /// Have a key in the store of a container invalidated, with all copies of it.
+    InvalidateStored(String, KeySerial),
+    /// Have a key moved from the store of a container to that of another.
+    MoveStored {
+        /// `CONTAINER/SERIAL`.
+        key: ByteText,
+        /// The other container.
+        to: String,
+        /// Whether it replaces one of its type and description there.
+        replace: bool,
+    },
+    /// Rights on a key, or what they would come to.
+    Grant(Box<GrantArgs>),
+    /// Have them taken back.
+    Ungrant {
+        /// `CONTAINER/SERIAL` or `SERIAL`.
+        key: ByteText,
+        /// The container that has them.
+        container: String,
+    },
+    /// Have a container created.
+    Create {
+        /// Full name.
+        name: String,
+        /// Namespaces of its own.
+        namespaces: Vec<Namespace>,
+        /// Root directory.
+        root: Root,
+    },
+    /// Have it killed with everything in it.
+    Kill(Named),
+    /// Have a dead or unused one removed.
+    Remove(Named),
+    /// A shell in it, for which this program leaves the terminal.
+    Shell(Named),
+    /// Have its requests of a type routed.
+    Intercept(Box<NewRule>),
+    /// Have a rule removed.
+    Unintercept {
+        /// The container.
+        container: Named,
+        /// Type of key, or `*`.
+        type_: String,
+    },
+    /// The requests for keys that wait, and the last ones that ended.
+    Upcalls {
+        /// How many of these, 0 to 256.
+        history: u32,
+    },
+    /// A request for a key with all of its texts.
+    Upcall(u64),
+    /// Have a request for a key answered.
+    Respond {
+        /// The request.
+        request: Asked,
+        /// The answer.
+        response: Response,
+    },
+}
+
+/// A move between keyrings of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// The key.
+    pub key: KeySerial,
+    /// The keyring that holds it.
+    pub from: KeySerial,
+    /// The one that is to hold it.
+    pub to: KeySerial,
+    /// Whether it replaces one of its type and description there.
+    pub replace: bool,
+}
+
+/// A container by what identifies it: another one may have the name by the time that it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its number.
+    pub id: u64,
+    /// Its name, for people.
+    pub name: String,
+}
+
+impl From<&ContainerInfo> for Named {
+    fn from(container: &ContainerInfo) -> Self {
+        Self {
+            id: container.id,
+            name: container.name.clone(),
+        }
+    }
+}
+
+/// A rule that is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRule {
+    /// Whose requests.
+    pub container: Named,
+    /// Type of key, or `*`.
+    pub type_: String,
+    /// Where they go.
+    pub target: Target,
+    /// How long one may wait, in milliseconds.
+    pub deadline_ms: Option<u32>,
+    /// Requests per second.
+    pub rate: Option<u32>,
+    /// Requests at once.
+    pub pending: Option<u32>,
+}
+
+/// A request for a key by what identifies it: a daemon that was started again gives the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Its number.
+    pub id: u64,
+    /// Serial of its key.
+    pub key: i32,
+    /// When it arrived, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+impl From<&UpcallInfo> for Asked {
+    fn from(info: &UpcallInfo) -> Self {
+        Self {
+            id: info.id,
+            key: info.key,
+            time_ms: info.time_ms,
+        }
+    }
+}
+
+/// An answer to a request for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// A key with this payload.
+    Payload(Payload),
+    /// A key with the content of this file.
+    File(PathBuf),
+    /// A copy of the container's key of the same type and description.
+    FromKeyring,
+    /// An error.
+    Reject(Rejection),
 }
 
 impl Request {
     /// Who answers it.
     #[must_use]
-    pub const fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         match self {
             Self::Own
             | Self::Members(_)
             | Self::Describe(_)
             | Self::Users
             | Self::UserKeys(_)
+            | Self::Reveal(_)
             | Self::Unlink(..)
+            | Self::Link(..)
+            | Self::Move(_)
             | Self::Revoke(_)
+            | Self::Timeout(..)
             | Self::Invalidate(_) => Place::Kernel,
-            Self::Containers | Self::Contents(_) | Self::InvalidateStored(..) => Place::Daemon,
+            // Bits of the mask are set by the caller's own right.
+            Self::Grant(grant) if !matches!(grant.subject, Subject::Container(_)) => Place::Kernel,
+            Self::Containers
+            | Self::Contents(_)
+            | Self::Acl(_)
+            | Self::RevealStored(_)
+            | Self::InvalidateStored(..)
+            | Self::MoveStored { .. }
+            | Self::Grant(_)
+            | Self::Ungrant { .. }
+            | Self::Create { .. }
+            | Self::Kill(_)
+            | Self::Remove(_)
+            | Self::Shell(_)
+            | Self::Intercept(_)
+            | Self::Unintercept { .. }
+            | Self::Upcalls { .. }
+            | Self::Upcall(_)
+            | Self::Respond { .. } => Place::Daemon,
+        }
+    }
+
+    /// Whether it changes something. Then its outcome is said above the footer, and it is not asked
+    /// with `--read-only`.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Own
+            | Self::Members(_)
+            | Self::Describe(_)
+            | Self::Users
+            | Self::UserKeys(_)
+            | Self::Reveal(_)
+            | Self::Containers
+            | Self::Contents(_)
+            | Self::Acl(_)
+            | Self::RevealStored(_)
+            | Self::Upcalls { .. }
+            | Self::Upcall(_) => false,
+            Self::Grant(grant) => !grant.dry_run,
+            Self::Unlink(..)
+            | Self::Link(..)
+            | Self::Move(_)
+            | Self::Revoke(_)
+            | Self::Invalidate(_)
+            | Self::Timeout(..)
+            | Self::InvalidateStored(..)
+            | Self::MoveStored { .. }
+            | Self::Ungrant { .. }
+            | Self::Create { .. }
+            | Self::Kill(_)
+            | Self::Remove(_)
+            | Self::Shell(_)
+            | Self::Intercept(_)
+            | Self::Unintercept { .. }
+            | Self::Respond { .. } => true,
         }
     }
 }
@@ -106,6 +321,19 @@ pub struct Contents {
     pub copies: Vec<KeyInfo>,
 }
 
+/// What a grant would come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// What the subject could do: what was asked for and what comes with it.
+    pub rights: String,
+    /// Of this, what nobody asked for; empty if there is nothing.
+    pub implied: String,
+    /// The mask that would give it.
+    pub mask: String,
+    /// Whether processes get a copy of the key, rather than the key itself.
+    pub is_copy: bool,
+}
+
 /// What comes back.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
@@ -121,6 +349,16 @@ pub enum Reply {
     Containers(Vec<ContainerInfo>),
     /// To [`Request::Contents`].
     Contents(Box<Contents>),
+    /// To [`Request::Acl`].
+    Acl(Box<Acl>),
+    /// To [`Request::Grant`] that is a dry run.
+    Preview(Box<Preview>),
+    /// To [`Request::Reveal`] and [`Request::RevealStored`].
+    Payload(Payload),
+    /// To [`Request::Upcalls`].
+    Upcalls(Box<Listing>),
+    /// To [`Request::Upcall`].
+    Upcall(Box<UpcallInfo>),
     /// To everything that changes something: what was done, in a sentence.
     Done(String),
 }

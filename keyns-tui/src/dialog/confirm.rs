@@ -1,15 +1,16 @@
 //! A question before something is destroyed. It names the object, and Enter alone does nothing until
 //! the choice was moved to “yes”, so that a key too many destroys nothing.
 
+use keyns_interfaces::event::Event;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line as Row, Span};
 
 use super::help::wrap;
-use super::{Dialog, Flow};
+use super::{Dialog, Flow, Subject};
 use crate::action::Action;
 use crate::app::shared::{Context, Shared};
-use crate::client::Request;
+use crate::client::{Answer, Request};
 use crate::edit::Edit;
 
 /// The question.
@@ -20,6 +21,7 @@ pub struct Confirm {
     /// What follows from it.
     consequence: String,
     requests: Vec<Request>,
+    subject: Subject,
     is_yes: bool,
 }
 
@@ -38,8 +40,16 @@ impl Confirm {
             question: question.into(),
             consequence: consequence.into(),
             requests,
+            subject: Subject::default(),
             is_yes: false,
         }
+    }
+
+    /// It is about this, and goes with it.
+    #[must_use]
+    pub fn about(mut self, subject: Subject) -> Self {
+        self.subject = subject;
+        self
     }
 }
 
@@ -86,6 +96,14 @@ impl Dialog for Confirm {
             _ => {}
         }
         Flow::Stay
+    }
+
+    fn answer(&mut self, answer: &Answer, context: &mut Context<'_>) -> Flow {
+        self.subject.answer(answer, context)
+    }
+
+    fn event(&mut self, event: &Event, context: &mut Context<'_>) -> Flow {
+        self.subject.event(event, context)
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, shared: &Shared) {

@@ -21,13 +21,29 @@ use crate::view;
 /// Grants rights on a key to a container.
 ///
 /// # Errors
-/// What the daemon says; `NotLendable` for a key of the caller's own without the link right.
+/// As [`ask`].
 pub fn grant(
     context: &Context,
     args: &GrantArgs,
     container: &ContainerPath,
 ) -> Result<(), CommandError> {
+    // A key that is not there is said before a daemon that is not there.
     let target = Target::of(&args.key)?;
+    let granted = ask(&mut context.daemon()?, target, args, container)?;
+    context.ui.print(&granted, show)
+}
+
+/// Has the daemon grant them, or with a dry run say what it would grant. A key of the caller's own is
+/// lent on the same connection: the drop keyring ends with it.
+///
+/// # Errors
+/// What the daemon says; `NotLendable` for a key of the caller's own without the link right.
+pub fn ask(
+    daemon: &mut Daemon,
+    target: Target,
+    args: &GrantArgs,
+    container: &ContainerPath,
+) -> Result<Granted, CommandError> {
     let name = match &target {
         Target::Own(serial) => named(*serial),
         Target::Contained(_) => format!("key {}", args.key),
@@ -36,10 +52,8 @@ pub fn grant(
         "cannot grant {} on {name} to container “{container}”",
         args.rights
     );
-    // The drop keyring ends with this connection, so the grant is asked for on the same one.
-    let mut daemon = context.daemon()?;
     let unlendable = match &target {
-        Target::Own(serial) => lend(&mut daemon, *serial, container, &what)?,
+        Target::Own(serial) => lend(daemon, *serial, container, &what)?,
         Target::Contained(_) => None,
     };
     let call = GrantTo {
@@ -50,7 +64,7 @@ pub fn grant(
         duration: args.duration.map(|time| time.0),
         dry_run: args.dry_run,
     };
-    let granted = daemon
+    daemon
         .call(&call)
         .map_err(|error| about(error, &what))
         .map_err(|error| match (error.refusal, unlendable) {
@@ -64,8 +78,7 @@ pub fn grant(
                 error.or_hint(hint)
             }
             _ => error,
-        })?;
-    context.ui.print(&granted, show)
+        })
 }
 
 /// Links the key into a drop keyring. Returns why it could not be lent if the kernel does not allow

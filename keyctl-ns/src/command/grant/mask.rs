@@ -10,6 +10,7 @@ use keyns::rights::Rights;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
 use keyns::subject::Subject;
+use keyns_interfaces::ErrorKind as Kind;
 use keyns_interfaces::keys::KeyInfo;
 use keyns_sys::key as sys;
 use serde::Serialize;
@@ -22,19 +23,27 @@ use crate::table::fields;
 use crate::view;
 
 /// What a change of the mask did, or would do.
-#[derive(Serialize)]
-struct Output {
-    key: KeyInfo,
-    subject: String,
-    requested: Rights,
-    kernel: Rights,
-    implied: Rights,
-    mask_before: u32,
-    mask_after: u32,
-    applied: bool,
+#[derive(Debug, Serialize)]
+pub struct Output {
+    /// The key as it was.
+    pub key: KeyInfo,
+    /// Whose bits.
+    pub subject: String,
+    /// What was asked for.
+    pub requested: Rights,
+    /// What the bits give.
+    pub kernel: Rights,
+    /// Of this, what was only accepted.
+    pub implied: Rights,
+    /// The mask before.
+    pub mask_before: u32,
+    /// The mask after.
+    pub mask_after: u32,
+    /// False for a dry run.
+    pub applied: bool,
     /// Whether the kernel showed the new mask afterwards; false also if the key may not be viewed
     /// any more.
-    confirmed: bool,
+    pub confirmed: bool,
 }
 
 /// A key of the caller's own with its mask.
@@ -48,8 +57,16 @@ struct Own {
 /// Grants rights to a subject of the mask.
 ///
 /// # Errors
-/// [`ErrorKind::NotEnforceable`] when the bits cannot express exactly what was asked and accepted.
+/// As [`change`].
 pub fn grant(context: &Context, args: &GrantArgs) -> Result<(), CommandError> {
+    context.ui.print(&change(args)?, show)
+}
+
+/// Changes the mask, or with a dry run says what it would be.
+///
+/// # Errors
+/// [`ErrorKind::NotEnforceable`] when the bits cannot express exactly what was asked and accepted.
+pub fn change(args: &GrantArgs) -> Result<Output, CommandError> {
     let what = |serial: &str| {
         format!(
             "cannot grant {} on key {serial} to {}",
@@ -78,7 +95,7 @@ pub fn grant(context: &Context, args: &GrantArgs) -> Result<(), CommandError> {
         what(&name),
         "add setsec to what the owner has: keyctl-ns grant KEY owner …,setsec",
     )?;
-    let output = Output {
+    Ok(Output {
         subject: args.subject.to_string(),
         requested: args.rights,
         kernel: expression.kernel,
@@ -88,8 +105,7 @@ pub fn grant(context: &Context, args: &GrantArgs) -> Result<(), CommandError> {
         applied: !args.dry_run,
         confirmed: !args.dry_run && own.set(mask, what(&name))?,
         key: own.info,
-    };
-    context.ui.print(&output, show)
+    })
 }
 
 /// Clears the bits of a subject.
@@ -257,6 +273,7 @@ fn refused(what: String, refusal: Refusal, args: &GrantArgs) -> CommandError {
                     args.subject
                 ))
                 .hint("leave out these rights, or grant the key to a container");
+            error.refusal = Some(Kind::NotEnforceable);
             error.rights = rights.names().map(str::to_owned).collect();
             error
         }
@@ -268,6 +285,7 @@ fn implied(what: String, rights: Rights, args: &GrantArgs) -> CommandError {
         "accept the extra rights with --accept-implied {}",
         rights | args.accepted()
     ));
+    error.refusal = Some(Kind::ImpliedRights);
     error.rights = rights.names().map(str::to_owned).collect();
     error
 }

@@ -23,7 +23,7 @@ use crate::error::CommandError;
 ///
 /// The kernel often cannot give a right alone: whoever may search a key may also invalidate it. Such
 /// a grant is refused with exit code 8 until the further rights are accepted by name.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
 Examples:
   keyctl-ns grant %user:token container:web search --accept-implied read,inval --for 8h

@@ -2,13 +2,13 @@
 
 use keyns::classic;
 use keyns::mask::Mask;
-use keyns_interfaces::keys::KeyInfo;
+use keyns_interfaces::keys::{Ace, Acl, KeyInfo};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line as Row, Span};
 
-use super::item::KeyItem;
+use super::item::{KeyItem, Place};
 use crate::app::shared::Shared;
 use crate::client::Described;
 use crate::dialog::help::wrap;
@@ -65,6 +65,24 @@ impl<'a> Lines<'a> {
         self.width.saturating_sub(NAMES + 1).max(8)
     }
 
+    /// The lines.
+    #[must_use]
+    pub fn rows(self) -> Vec<Row<'static>> {
+        self.rows
+    }
+
+    /// How text is drawn that means nothing else.
+    #[must_use]
+    pub fn base(&self) -> Style {
+        self.shared.theme.base
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Draws what fits, from the line `top` on.
     pub fn draw(self, frame: &mut Frame<'_>, area: Rect, top: usize) {
         for (row, place) in self.rows.into_iter().skip(top).zip(area.rows()) {
@@ -73,30 +91,32 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// What is known of the key.
-pub fn draw(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    item: &KeyItem,
-    described: Option<&Described>,
-    shared: &Shared,
-) {
-    let mut lines = Lines::new(shared, area.width);
-    match item.key() {
-        Some(key) => of_key(&mut lines, key, item, described, shared),
-        None => of_other(&mut lines, item, shared),
-    }
-    lines.draw(frame, area, 0);
+/// What is known of a row besides what stands in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known<'a> {
+    /// The key as the kernel has it.
+    pub described: Option<&'a Described>,
+    /// The list that the daemon has of it.
+    pub acl: Option<&'a Acl>,
 }
 
-fn of_key(
-    lines: &mut Lines<'_>,
-    key: &KeyInfo,
-    item: &KeyItem,
-    described: Option<&Described>,
-    shared: &Shared,
-) {
-    let described = described.filter(|it| it.key.serial == key.serial);
+/// Everything about a row, in lines of this width.
+#[must_use]
+pub fn lines<'a>(item: &KeyItem, known: Known<'_>, shared: &'a Shared, width: u16) -> Lines<'a> {
+    let mut lines = Lines::new(shared, width);
+    match item.key() {
+        Some(key) => of_key(&mut lines, key, item, known, shared),
+        None => of_other(&mut lines, item, shared),
+    }
+    lines
+}
+
+fn of_key(lines: &mut Lines<'_>, key: &KeyInfo, item: &KeyItem, known: Known<'_>, shared: &Shared) {
+    let described = known
+        .described
+        .filter(|it| it.key.serial == key.serial && item.reachable().is_some());
+    let acl = known.acl.filter(|it| it.key.serial == key.serial);
+    let grants = acl.map_or(&key.grants, |acl| &acl.key.grants);
     let key = described.map_or(key, |it| &it.key);
     let room = lines.room();
     let base = shared.theme.base;
@@ -113,6 +133,9 @@ fn of_key(
     if let Some(container) = item.container() {
         lines.lines("container", vec![text::line(container, room)], base);
     }
+    if let Some(origin) = origin(item, acl) {
+        lines.sentence("origin", origin);
+    }
     lines.sentence(
         "owner",
         &format!("{}, group {}", shared.users.show(key.uid), key.gid),
@@ -126,17 +149,67 @@ fn of_key(
     };
     lines.sentence("expires", &expiry);
     lines.lines("mask", vec![keyctl_ns::view::mask(key.mask)], base);
-    rights(lines, key);
-    for grant in &key.grants {
+    for grant in grants {
         let ends = match grant.expires_in {
-            Some(left) => format!(", ends in {}", keyctl_ns::view::seconds(left)),
-            None => String::new(),
+            Some(left) => format!("ends in {}", keyctl_ns::view::seconds(left)),
+            None => "until taken back".to_owned(),
         };
         let container = text::line(&grant.container, room);
-        let rights = keyctl_ns::view::grant_rights(grant);
+        let copy = grant
+            .copy
+            .map_or(String::new(), |copy| format!(", copy {copy}"));
+        let asked = keyctl_ns::view::rights(&grant.requested);
         lines.sentence(
             "granted",
-            &format!("“{container}” may {rights}: kernel{ends}"),
+            &format!("{asked} to container “{container}”{copy}, {ends}"),
+        );
+    }
+    match acl {
+        Some(acl) => listed(lines, acl),
+        None => rights(lines, key),
+    }
+    if key.type_ != "keyring" {
+        lines.sentence("payload", "hidden; p shows it for a while");
+    }
+}
+
+/// How the key came to be where it is, as far as that is not obvious.
+fn origin(item: &KeyItem, acl: Option<&Acl>) -> Option<&'static str> {
+    let KeyItem::Key { place, .. } = item else {
+        return None;
+    };
+    match place {
+        Place::Store(_) => Some("put into the container; its processes find it once it is granted"),
+        Place::Lent(_) => Some("lent by its owner; the container has a copy"),
+        Place::Copy(_) => Some("a copy that a grant made, kept like its source"),
+        _ if acl.is_some_and(|acl| acl.lent) => Some("lent to keynsd, which holds a link to it"),
+        _ => None,
+    }
+}
+
+/// The entries that the daemon knows, with who enforces each.
+fn listed(lines: &mut Lines<'_>, acl: &Acl) {
+    if acl.entries.is_empty() {
+        lines.sentence("rights", "nobody may do anything with it");
+    }
+    // The containers first: they are what one looks for, and there may be no room for all.
+    let is_container = |ace: &&Ace| ace.subject.starts_with("container:");
+    let containers = acl.entries.iter().filter(is_container);
+    let others = acl.entries.iter().filter(|ace| !is_container(ace));
+    for ace in containers.chain(others) {
+        let implied = match ace.implied.as_slice() {
+            [] => String::new(),
+            some => format!(" (not asked for: {})", keyctl_ns::view::rights(some)),
+        };
+        let (name, who) = match ace.subject.strip_prefix("container:") {
+            Some(container) => ("container", format!("“{}” ", text::line(container, 60))),
+            None => (ace.subject.as_str(), String::new()),
+        };
+        let rights = keyctl_ns::view::rights(&ace.rights).replace(',', ", ");
+        let enforcer = text::line(&ace.enforcer, 16);
+        lines.sentence(
+            &text::line(name, 11),
+            &format!("{who}may {rights}{implied} [{enforcer}]"),
         );
     }
 }
@@ -150,7 +223,7 @@ fn rights(lines: &mut Lines<'_>, key: &KeyInfo) {
     }
     for ace in acl.iter() {
         let rights: Vec<&str> = ace.rights().names().collect();
-        let sentence = format!("{}: {}", rights.join(", "), ace.enforced_by);
+        let sentence = format!("may {} [{}]", rights.join(", "), ace.enforced_by);
         lines.sentence(&ace.subject.to_string(), &sentence);
     }
 }
@@ -170,9 +243,10 @@ fn of_other(lines: &mut Lines<'_>, item: &KeyItem, shared: &Shared) {
             lines.sentence("namespaces", &keyctl_ns::view::namespaces(&container.namespaces));
         }
         KeyItem::Found(_) => lines.sentence("", "The copies in the container's keyring, which its processes find first. Grants make them."),
-        KeyItem::Store(_) => lines.sentence("", "The keys that were put into the container. Its processes find them once they are granted."),
+        KeyItem::Store(_) => lines.sentence("", "The keys that were put into the container, and those lent for it. Its processes find them once they are granted."),
         KeyItem::Hidden(_) => lines.sentence("", "The kernel tells nothing of keys without the right to view them."),
         KeyItem::Failed(why) => lines.sentence("", why),
+        KeyItem::Nothing => {}
         KeyItem::Own { .. } | KeyItem::Key { .. } => {}
     }
 }

@@ -2,6 +2,7 @@
 
 use keyns::key_users::KeyUser;
 use keyns::serial::KeySerial;
+use keyns_interfaces::ByteText;
 use keyns_interfaces::containers::ContainerInfo;
 use keyns_interfaces::keys::KeyInfo;
 
@@ -22,6 +23,8 @@ pub enum Place {
     Listed,
     /// In the store of a container.
     Store(String),
+    /// Lent to the daemon by its owner for a grant to this container.
+    Lent(String),
     /// A copy in the keyring of a container.
     Copy(String),
 }
@@ -59,6 +62,8 @@ pub enum KeyItem {
     Hidden(usize),
     /// Why there is nothing.
     Failed(String),
+    /// There is nothing.
+    Nothing,
 }
 
 /// What tells nodes below the same one apart.
@@ -90,6 +95,7 @@ impl Item for KeyItem {
             Self::Store(_) => Id::Only(2),
             Self::Hidden(_) => Id::Only(3),
             Self::Failed(_) => Id::Only(4),
+            Self::Nothing => Id::Only(5),
         }
     }
 }
@@ -111,7 +117,7 @@ impl KeyItem {
             Self::Container(container) => Some(&container.name),
             Self::Found(name) | Self::Store(name) => Some(name),
             Self::Key {
-                place: Place::Store(name) | Place::Copy(name),
+                place: Place::Store(name) | Place::Lent(name) | Place::Copy(name),
                 ..
             } => Some(name),
             _ => None,
@@ -131,16 +137,36 @@ impl KeyItem {
         }
     }
 
+    /// The key as the daemon wants it named, if the daemon may know it: a copy it knows by its source
+    /// alone.
+    #[must_use]
+    pub fn for_daemon(&self) -> Option<ByteText> {
+        let serial = self.key()?.serial;
+        let text = match self {
+            Self::Key {
+                place: Place::Copy(_),
+                ..
+            } => return None,
+            Self::Key {
+                place: Place::Store(container),
+                ..
+            } => format!("{container}/{serial}"),
+            _ => serial.to_string(),
+        };
+        Some(ByteText(text.into_bytes()))
+    }
+
     /// What may be below it.
     #[must_use]
     pub fn below(&self) -> Below {
         match self {
             Self::Key {
-                place: Place::Store(_) | Place::Copy(_),
+                place: Place::Store(_) | Place::Lent(_) | Place::Copy(_),
                 ..
             }
             | Self::Hidden(_)
-            | Self::Failed(_) => Below::Nothing,
+            | Self::Failed(_)
+            | Self::Nothing => Below::Nothing,
             Self::Key { key, .. } if key.type_ != "keyring" => Below::Nothing,
             _ => Below::Unread,
         }
@@ -203,6 +229,7 @@ impl Shown for KeyItem {
             Self::Hidden(1) => plain("1 key you may not view".to_owned(), theme.faint),
             Self::Hidden(number) => plain(format!("{number} keys you may not view"), theme.faint),
             Self::Failed(why) => plain(why.clone(), theme.warning),
+            Self::Nothing => plain("no keys".to_owned(), theme.faint),
         }
     }
 }
@@ -212,12 +239,18 @@ fn right(key: &KeyInfo, shared: &Shared) -> Vec<(String, u16)> {
         .expires_in
         .map(keyctl_ns::view::seconds)
         .unwrap_or_default();
-    vec![
+    let mut right = vec![
         (keyctl_ns::view::mask(key.mask), 24),
         (shared.users.name(key.uid), 8),
         (expiry, 7),
         (key.serial.to_string(), 10),
-    ]
+    ];
+    // Only keys that the daemon holds can be granted.
+    if matches!(key.origin.as_str(), "added" | "lent") {
+        let granted = if key.grants.is_empty() { "" } else { "granted" };
+        right.insert(2, (granted.to_owned(), 7));
+    }
+    right
 }
 
 impl Fields for KeyItem {

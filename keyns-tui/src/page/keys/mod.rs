@@ -10,18 +10,20 @@ use std::time::Duration;
 use crossterm::event::MouseEvent;
 use keyns_interfaces::containers::{ContainerInfo, State};
 use keyns_interfaces::event::Event;
+use keyns_interfaces::keys::Acl;
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::widgets::{Block, Borders};
+use ratatui::layout::Rect;
 
-use self::item::{Id, KeyItem, Place};
-use super::Page;
+use self::details::Known;
+use self::item::{KeyItem, Place};
 use super::tree_view::{Outcome, TreeView};
+use super::{Page, beside};
 use crate::action::{Action, Scope};
-use crate::app::shared::{Context, Shared, Tone, sentence};
+use crate::app::shared::{Context, Shared, sentence};
 use crate::client::{Answer, Described, Failure, OwnKeyring, Reply, Request, Ticket};
+use crate::dialog::sheet::Sheet;
 use crate::filter::Filter;
-use crate::tree::{Below, Item as _, NodeId};
+use crate::tree::{Below, NodeId};
 use keyctl_ns::error::ErrorKind;
 
 /// How often open keyrings are read again, unless that takes long.
@@ -41,8 +43,13 @@ pub struct Keys {
     asked: HashMap<Ticket, (NodeId, Duration)>,
     described: Option<Described>,
     describing: Option<Ticket>,
+    /// What the daemon knows of the key with this serial, if it was asked.
+    acl: Option<(i32, Option<Acl>)>,
+    listing: Option<(Ticket, i32)>,
     /// Containers of which something has changed.
     touched: BTreeSet<String>,
+    /// When they are read again.
+    settles_at: Option<Duration>,
     reread_at: Duration,
     is_started: bool,
 }
@@ -124,6 +131,90 @@ impl Keys {
             }
             _ => {}
         }
+        self.list(context);
+    }
+
+    /// Asks for the state of the key under the cursor again: it may expire, or be revoked.
+    fn redescribe(&mut self, context: &mut Context<'_>) {
+        let current = self.view.tree.current_item().and_then(KeyItem::reachable);
+        if let (Some(serial), None) = (current, self.describing) {
+            self.describing = Some(context.ask(Request::Describe(serial)));
+        }
+    }
+
+    /// Reads again what events were about.
+    fn settle(&mut self, context: &mut Context<'_>) {
+        context.ask(Request::Containers);
+        let touched = std::mem::take(&mut self.touched);
+        for id in self.view.tree.roots().to_vec() {
+            let is_touched = self.view.tree.node(id).is_some_and(|node| {
+                node.below == Below::Read
+                    && matches!(&node.item, KeyItem::Container(it) if touched.contains(&it.name))
+            });
+            if is_touched {
+                self.read(id, context);
+            }
+        }
+    }
+
+    /// Asks the daemon who may do what with the key under the cursor.
+    fn list(&mut self, context: &mut Context<'_>) {
+        if self.listing.is_some() || !context.shared.link.is_up() {
+            return;
+        }
+        let Some(item) = self.view.tree.current_item() else {
+            return;
+        };
+        let (Some(key), Some(name)) = (item.key(), item.for_daemon()) else {
+            return;
+        };
+        if self.acl.as_ref().map(|(serial, _)| *serial) != Some(key.serial) {
+            let serial = key.serial;
+            self.listing = Some((context.ask(Request::Acl(name)), serial));
+        }
+    }
+
+    /// What is known of the row under the cursor.
+    fn known(&self) -> Known<'_> {
+        let serial = self
+            .view
+            .tree
+            .current_item()
+            .and_then(KeyItem::key)
+            .map(|key| key.serial);
+        let described = self.described.as_ref();
+        let acl = self.acl.as_ref();
+        Known {
+            described: described.filter(|it| Some(it.key.serial) == serial),
+            acl: acl
+                .filter(|(it, _)| Some(*it) == serial)
+                .and_then(|(_, acl)| acl.as_ref()),
+        }
+    }
+
+    /// Shows the details alone.
+    fn enlarge(&self, context: &mut Context<'_>) {
+        let Some(item) = self.view.tree.current_item().cloned() else {
+            return;
+        };
+        let known = self.known();
+        let (described, acl) = (known.described.cloned(), known.acl.cloned());
+        let write = move |shared: &Shared, width: u16| {
+            let known = Known {
+                described: described.as_ref(),
+                acl: acl.as_ref(),
+            };
+            details::lines(&item, known, shared, width).rows()
+        };
+        context.open(Sheet::new("Details", Box::new(write)));
+    }
+
+    fn act_on_keys(&mut self, action: Action, context: &mut Context<'_>) -> bool {
+        let surroundings = change::Surroundings {
+            containers: &self.containers,
+            acl: self.known().acl,
+        };
+        change::ask(&self.view, &surroundings, action, context)
     }
 
     /// Reads everything again that was read and is open.
@@ -158,7 +249,11 @@ impl Keys {
                     place: place.clone(),
                 };
                 let hidden = (members.hidden > 0).then_some(KeyItem::Hidden(members.hidden));
-                members.keys.iter().map(key).chain(hidden).collect()
+                let mut items: Vec<KeyItem> = members.keys.iter().map(key).chain(hidden).collect();
+                if items.is_empty() {
+                    items.push(KeyItem::Nothing);
+                }
+                items
             }
             Ok(Reply::Users(users)) => users.iter().map(|user| KeyItem::User(*user)).collect(),
             Ok(Reply::Contents(contents)) => {
@@ -190,19 +285,27 @@ impl Keys {
         if node.below == Below::Unread {
             node.is_open = true;
         }
-        let (keys, place) = match node.item {
-            KeyItem::Found(_) => (&contents.copies, Place::Copy(name)),
-            _ => (&contents.shown.keys, Place::Store(name)),
+        let is_store = matches!(node.item, KeyItem::Store(_));
+        let keys = match is_store {
+            true => &contents.shown.keys,
+            false => &contents.copies,
         };
-        let is_store = matches!(place, Place::Store(_));
         let keys = keys
             .iter()
             .filter(|key| !is_store || !matches!(key.origin.as_str(), "keyring" | "copy"));
         let items = keys.map(|key| KeyItem::Key {
             key: key.clone(),
-            place: place.clone(),
+            place: match (is_store, key.container.as_ref()) {
+                (false, _) => Place::Copy(name.clone()),
+                // A key in the store of another container can be granted to this one.
+                (true, Some(home)) => Place::Store(home.clone()),
+                (true, None) => Place::Lent(name.clone()),
+            },
         });
-        let items = items.collect();
+        let mut items: Vec<KeyItem> = items.collect();
+        if items.is_empty() {
+            items.push(KeyItem::Nothing);
+        }
         self.merge(Some(half), items, context);
     }
 
@@ -238,16 +341,17 @@ impl Page for Keys {
     fn refresh(&mut self, context: &mut Context<'_>) {
         context.ask(Request::Own);
         context.ask(Request::Containers);
-        self.described = None;
-        self.describing = None;
+        (self.described, self.describing) = (None, None);
+        (self.acl, self.listing) = (None, None);
         self.reread(false, context);
     }
 
     fn act(&mut self, action: Action, context: &mut Context<'_>) -> bool {
         match self.view.act(action) {
-            Outcome::NotMine => return change::ask(&mut self.view, action, context),
+            Outcome::NotMine => return self.act_on_keys(action, context),
             Outcome::Unread(id) => self.read(id, context),
-            Outcome::Done | Outcome::Entered => {}
+            Outcome::Entered => self.enlarge(context),
+            Outcome::Done => {}
         }
         self.describe(context);
         true
@@ -270,12 +374,29 @@ impl Page for Keys {
         if self.describing == Some(answer.ticket) {
             self.describing = None;
             if let Ok(Reply::Described(described)) = &answer.result {
-                self.described = Some((**described).clone());
-                context.changed();
+                let described = Some((**described).clone());
+                if self.described != described {
+                    self.described = described;
+                    context.changed();
+                }
                 // The cursor may have moved on.
                 self.describe(context);
             }
             return;
+        }
+        if let Some((ticket, serial)) = self.listing
+            && ticket == answer.ticket
+        {
+            self.listing = None;
+            let acl = match &answer.result {
+                Ok(Reply::Acl(acl)) => Some((**acl).clone()),
+                _ => None,
+            };
+            if acl.is_some() {
+                context.changed();
+            }
+            self.acl = Some((serial, acl));
+            return self.list(context);
         }
         match &answer.result {
             Ok(Reply::Own(own)) => {
@@ -286,13 +407,15 @@ impl Page for Keys {
                 self.containers.clone_from(containers);
                 self.roots(context);
             }
-            Ok(Reply::Done(done)) => {
-                context.shared.say(Tone::Good, done.clone());
-                context.changed();
-                self.described = None;
+            Ok(Reply::Done(_)) => {
+                (self.described, self.acl) = (None, None);
+                self.describe(context);
                 self.reread(false, context);
             }
-            Err(failure) if !is_absence(failure) => {
+            Err(failure)
+                if matches!(answer.request, Request::Own | Request::Containers)
+                    && !is_absence(failure) =>
+            {
                 context.shared.complain(failure);
                 context.changed();
             }
@@ -301,12 +424,19 @@ impl Page for Keys {
     }
 
     fn event(&mut self, event: &Event, context: &mut Context<'_>) {
-        if event.container.is_some() {
-            context.ask(Request::Containers);
+        let about = event.key.as_ref().map(|key| key.serial);
+        if about.is_some() && about == self.acl.as_ref().map(|(serial, _)| *serial) {
+            self.acl = None;
+            self.list(context);
         }
         let key = event.key.as_ref().and_then(|key| key.container.clone());
         let grant = event.grant.as_ref().map(|grant| grant.container.clone());
-        self.touched.extend(key.into_iter().chain(grant));
+        let container = event.container.as_ref().map(|it| it.name.clone());
+        self.touched
+            .extend(key.into_iter().chain(grant).chain(container));
+        if !self.touched.is_empty() && self.settles_at.is_none() {
+            self.settles_at = Some(context.shared.now.since_start + SETTLE);
+        }
     }
 
     fn filter(&mut self, filter: &Filter, context: &mut Context<'_>) {
@@ -314,30 +444,21 @@ impl Page for Keys {
         self.changed(context);
     }
 
-    fn wakes_at(&self, shared: &Shared) -> Option<Duration> {
-        let settled = (!self.touched.is_empty()).then(|| shared.now.since_start + SETTLE);
+    fn wakes_at(&self, _: &Shared) -> Option<Duration> {
         let reread = self.asked.is_empty().then_some(self.reread_at);
-        settled.into_iter().chain(reread).min()
+        self.settles_at.into_iter().chain(reread).min()
     }
 
     fn tick(&mut self, context: &mut Context<'_>) {
-        let touched = std::mem::take(&mut self.touched);
-        if !touched.is_empty() {
-            for id in self.view.tree.roots().to_vec() {
-                let node = self.view.tree.node(id);
-                let is_touched = node.is_some_and(|node| {
-                    node.below == Below::Read
-                        && matches!(&node.item, KeyItem::Container(it) if touched.contains(&it.name))
-                });
-                if is_touched {
-                    self.read(id, context);
-                }
-            }
-        }
         let now = context.shared.now.since_start;
-        if self.reread_at <= now {
+        if self.settles_at.is_some_and(|at| at <= now) {
+            self.settles_at = None;
+            self.settle(context);
+        }
+        if self.asked.is_empty() && self.reread_at <= now {
             self.reread_at = now + REREAD;
             self.reread(true, context);
+            self.redescribe(context);
         }
     }
 
@@ -356,20 +477,10 @@ impl Page for Keys {
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, shared: &Shared) {
-        let (tree, details) = split(area);
-        self.view.draw(frame, tree, shared);
-        let Some((border, details)) = details else {
-            return;
-        };
-        frame.render_widget(border.border_style(shared.theme.border), details);
-        let inside = Block::new().borders(border_side(area)).inner(details);
-        if let Some(item) = self.view.tree.current_item() {
-            let described = self.described.as_ref();
-            let is_it = |it: &&Described| {
-                item.id() == Id::Key(it.key.serial)
-                    || item.key().is_some_and(|key| key.serial == it.key.serial)
-            };
-            details::draw(frame, inside, item, described.filter(is_it), shared);
+        let parts = beside::split(frame, area, shared);
+        self.view.draw(frame, parts.list, shared);
+        if let (Some(area), Some(item)) = (parts.details, self.view.tree.current_item()) {
+            details::lines(item, self.known(), shared, area.width).draw(frame, area, 0);
         }
     }
 }
@@ -378,31 +489,4 @@ impl Page for Keys {
 fn is_absence(failure: &Failure) -> bool {
     failure.kind == ErrorKind::Unreachable
         || failure.refusal == Some(keyns_interfaces::ErrorKind::NotPermitted)
-}
-
-fn border_side(area: Rect) -> Borders {
-    if area.width >= 110 {
-        Borders::LEFT
-    } else {
-        Borders::TOP
-    }
-}
-
-/// The area of the tree, and that of the details with the line between them, if there is room.
-fn split(area: Rect) -> (Rect, Option<(Block<'static>, Rect)>) {
-    let border = Block::new().borders(border_side(area));
-    if area.width >= 110 {
-        let parts = [Constraint::Fill(3), Constraint::Fill(2)];
-        let [tree, details] = Layout::horizontal(parts).areas(area);
-        return (tree, Some((border, details)));
-    }
-    if area.height >= 16 {
-        let parts = [
-            Constraint::Fill(1),
-            Constraint::Length((area.height / 2).min(14)),
-        ];
-        let [tree, details] = Layout::vertical(parts).areas(area);
-        return (tree, Some((border, details)));
-    }
-    (area, None)
 }
