@@ -4,6 +4,7 @@ pub mod instance;
 pub mod lab;
 pub mod leftovers;
 pub mod stock;
+pub mod terminal;
 
 use keyns::engine::EngineChoice;
 use std::path::PathBuf;
