@@ -12,6 +12,10 @@ pub enum Scope {
     Keys,
     /// On the page Containers.
     Containers,
+    /// On the page Upcalls.
+    Upcalls,
+    /// On the page Events.
+    Events,
     /// In dialogs.
     Dialog,
 }
@@ -25,14 +29,18 @@ impl Scope {
             Self::List => "In lists and trees",
             Self::Keys => "Keys",
             Self::Containers => "Containers",
+            Self::Upcalls => "Upcalls",
+            Self::Events => "Events",
             Self::Dialog => "In dialogs",
         }
     }
 
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Keys,
         Self::Containers,
+        Self::Upcalls,
+        Self::Events,
         Self::List,
         Self::Global,
         Self::Dialog,
@@ -78,6 +86,12 @@ pub enum Action {
     Remove,
     Intercept,
     Unintercept,
+    Answer,
+    FromKeyring,
+    Negate,
+    Reject,
+    Follow,
+    Order,
     Confirm,
     Cancel,
     NextField,
@@ -136,7 +150,7 @@ impl Entry {
 }
 
 use Action as A;
-use Scope::{Containers, Dialog, Global, Keys, List};
+use Scope::{Containers, Dialog, Events, Global, Keys, List, Upcalls};
 
 /// The table.
 pub const TABLE: &[Entry] = &[
@@ -154,6 +168,12 @@ pub const TABLE: &[Entry] = &[
     entry(A::Intercept, "intercept", Containers, "i", "Decide who answers the container's key requests of a type.").footer("intercept").changes(),
     entry(A::Unintercept, "unintercept", Containers, "x", "Remove the rule under the cursor.").footer("drop rule").changes(),
     entry(A::Remove, "remove", Containers, "D", "Remove a container that is dead or was never started.").footer("remove").changes(),
+    entry(A::Answer, "answer", Upcalls, "a", "Answer the request with a payload, typed unseen or from a file.").footer("answer").changes(),
+    entry(A::FromKeyring, "from-keyring", Upcalls, "c", "Answer the request with a copy of its container's key of the same type and description.").footer("copy").changes(),
+    entry(A::Negate, "negate", Upcalls, "n", "Say that there is no such key (ENOKEY).").footer("negate").changes(),
+    entry(A::Reject, "reject", Upcalls, "x", "Reject the request with an error of your choice.").footer("reject").changes(),
+    entry(A::Follow, "follow", Events, "p f", "Stay where the cursor is, or follow the newest event again.").footer("follow/pause"),
+    entry(A::Order, "order", Events, "o", "The newest event last, or first.").footer("order"),
     entry(A::Up, "up", List, "up k", "One row up."),
     entry(A::Down, "down", List, "down j", "One row down."),
     entry(A::PageUp, "page-up", List, "pageup ctrl-b", "A screen up."),

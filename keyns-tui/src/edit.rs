@@ -1,6 +1,7 @@
 //! One line of text that is being typed.
 
 use unicode_width::UnicodeWidthChar as _;
+use zeroize::Zeroize as _;
 
 use crate::text;
 
@@ -28,6 +29,15 @@ pub enum Edit {
     ClearBefore,
     /// The word before the cursor goes.
     WordBefore,
+}
+
+impl Drop for Edit {
+    fn drop(&mut self) {
+        // It may have been meant for a field whose text is a secret.
+        if let Self::Insert(text) = self {
+            text.zeroize();
+        }
+    }
 }
 
 /// The line and where the cursor stands in it.

@@ -142,9 +142,7 @@ impl App {
             Message::Continued => self.redraw(),
             Message::Answer(answer) => {
                 self.report(&answer);
-                for page in &mut self.pages {
-                    page.answer(&answer, &mut context(&mut self.shared, &mut self.outbox));
-                }
+                self.tell_pages(|page, context| page.answer(&answer, context));
                 self.tell_dialogs(|dialog, context| dialog.answer(&answer, context));
             }
             Message::Feed(feed) => self.feed(*feed),
@@ -193,6 +191,24 @@ impl App {
             outbox.is_changed |= flow == Flow::Close;
             flow == Flow::Stay
         });
+    }
+
+    /// Tells all pages. What changes on one that is not shown is no reason to draw, unless it is said
+    /// above the footer or in the tab bar.
+    fn tell_pages(&mut self, mut tell: impl FnMut(&mut dyn Page, &mut Context<'_>)) {
+        let notice = self.shared.notice.clone();
+        for (at, page) in self.pages.iter_mut().enumerate() {
+            let was_changed = self.outbox.is_changed;
+            let badge = page.badge();
+            tell(
+                page.as_mut(),
+                &mut context(&mut self.shared, &mut self.outbox),
+            );
+            if at != self.current {
+                self.outbox.is_changed = was_changed || page.badge() != badge;
+            }
+        }
+        self.outbox.is_changed |= self.shared.notice != notice;
     }
 
     fn with_page<T>(
@@ -246,6 +262,7 @@ impl App {
                 self.harm(Damage::Soon);
                 let is_back = matches!(self.shared.link, Link::Stale { .. });
                 self.shared.link = Link::Up(status);
+                self.tell_pages(|page, context| page.linked(context));
                 if is_back {
                     self.shared.say(Tone::Good, "keynsd is back");
                 }
@@ -261,6 +278,7 @@ impl App {
                 self.harm(Damage::Soon);
                 let failure = keyctl_ns::daemon::refused(keyns_interfaces::ClientError::TimedOut);
                 self.shared.link = Link::Stale { since_ms, failure };
+                self.tell_pages(|page, context| page.linked(context));
             }
             Feed::Down(failure) => {
                 self.harm(Damage::Soon);
@@ -270,11 +288,10 @@ impl App {
                     Link::Stale { since_ms, .. } => Link::Stale { since_ms, failure },
                     Link::Connecting | Link::Absent(_) => Link::Absent(failure),
                 };
+                self.tell_pages(|page, context| page.linked(context));
             }
             Feed::Event(event) => {
-                for page in &mut self.pages {
-                    page.event(&event, &mut context(&mut self.shared, &mut self.outbox));
-                }
+                self.tell_pages(|page, context| page.event(&event, context));
                 self.tell_dialogs(|dialog, context| dialog.event(&event, context));
             }
         }
@@ -361,6 +378,9 @@ impl App {
             Action::Help => self.dialogs.push(Box::new(Help::default())),
             Action::CommandLine => self.prompt = Some(Prompt::new(Kind::Command, "")),
             Action::Filter => self.prompt = Some(Prompt::new(Kind::Filter, &self.filter)),
+            // What is shown alone goes first.
+            Action::ClearFilter
+                if self.with_page(|page, context| page.act(action, context)) == Some(true) => {}
             Action::ClearFilter => {
                 self.shared.notice = None;
                 self.set_filter(String::new());

@@ -10,6 +10,7 @@ use super::prompt::Kind;
 use super::shared::{Link, Shared, Tone, sentence};
 use super::{App, Damage, SMALLEST};
 use crate::action::{self, Action, Scope, TABLE};
+use crate::page::Page;
 use crate::text;
 use crate::theme;
 
@@ -52,8 +53,19 @@ impl App {
         self.tabs.clear();
         let (state, style) = daemon(&self.shared, usize::from(area.width) / 2);
         let mut column = area.x;
-        for (at, page) in self.pages.iter().enumerate() {
-            let text = format!(" {} {} ", at + 1, page.name());
+        let full = |(at, page): (usize, &dyn Page)| {
+            format!(" {} {}{} ", at + 1, page.name(), page.badge())
+        };
+        let pages = self.pages.iter().map(AsRef::as_ref).enumerate();
+        let full: Vec<String> = pages.map(full).collect();
+        let is_narrow =
+            full.iter().map(|tab| text::width(tab)).sum::<usize>() > usize::from(area.width);
+        for (at, (page, text)) in self.pages.iter().zip(full).enumerate() {
+            // Where there is no room for all names, there is for that of the page that is shown.
+            let text = match is_narrow && at != self.current {
+                true => format!(" {}{} ", at + 1, page.badge()),
+                false => text,
+            };
             let width = u16::try_from(text::width(&text)).unwrap_or(u16::MAX);
             let tab = Rect::new(column, area.y, width, 1).intersection(area);
             column = column.saturating_add(width);
@@ -146,7 +158,9 @@ impl App {
         if self.prompt.is_some() {
             return named(&[Action::Complete, Action::Confirm, Action::Cancel]);
         }
-        let page = self.pages.get(self.current).map(|page| page.scope());
+        let page = self.pages.get(self.current);
+        let has_marks = page.is_none_or(|page| page.has_marks());
+        let page = page.map(|page| page.scope());
         let of = |scope: Scope| TABLE.iter().filter(move |entry| entry.scope == scope);
         let always = [Action::Help, Action::Quit];
         page.into_iter()
@@ -154,6 +168,7 @@ impl App {
             .filter(|entry| !(entry.changes && self.shared.options.read_only))
             .chain(of(Scope::Global).filter(|entry| always.contains(&entry.action)))
             .chain(of(Scope::List))
+            .filter(|entry| has_marks || entry.action != Action::Mark)
             .chain(of(Scope::Global).filter(|entry| !always.contains(&entry.action)))
             .filter_map(|entry| Some((entry.action, entry.footer?)))
             .collect()

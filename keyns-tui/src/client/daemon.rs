@@ -1,22 +1,22 @@
 //! Containers and their keys, through keynsd.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keyctl_ns::command::grant::{GrantArgs, lend};
 use keyctl_ns::daemon::Daemon as Connection;
 use keyctl_ns::error::ErrorKind;
 use keyctl_ns::key::Target;
-use keyctl_ns::view;
+use keyctl_ns::{payload, view};
 use keyns::subject::Subject;
 use keyns_interfaces::containers::{
     Create, GetKeyring, Kill, List as ListContainers, Remove, Show,
 };
 use keyns_interfaces::keys::{GetAcl, Invalidate, Move, Read, Ungrant};
-use keyns_interfaces::upcalls::{Intercept, Unintercept};
-use keyns_interfaces::{ByteText, Method};
+use keyns_interfaces::upcalls::{self, Answer, Intercept, List as ListUpcalls, Query, Unintercept};
+use keyns_interfaces::{ByteText, Method, Payload};
 
-use super::{Client, Contents, Failure, Preview, Reply, Request};
+use super::{Asked, Client, Contents, Failure, Preview, Reply, Request, Response};
 
 /// How long a call may take. What hangs longer is shown as stale, and asked again.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,9 +63,60 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Answers a request by hand.
+    fn respond(&mut self, request: Asked, response: &Response) -> Result<String, Failure> {
+        let id = request.id;
+        let response = match response {
+            Response::Payload(payload) => upcalls::Response::Payload(payload.clone()),
+            Response::File(path) => upcalls::Response::Payload(content(path)?),
+            Response::FromKeyring => upcalls::Response::FromKeyring,
+            Response::Reject(rejection) => upcalls::Response::Reject(*rejection),
+        };
+        // The number may be that of somebody else's request by now, if the daemon was started again.
+        let current = self.call(&Query { id })?.upcall;
+        if Asked::from(&current) != request {
+            return Err(Failure::failure(format!("cannot answer request {id}"))
+                .cause("another daemon has given this number to another request")
+                .hint("choose it again"));
+        }
+        let done = self.call(&Answer { id, response })?;
+        let took = view::milliseconds(done.milliseconds);
+        Ok(match done.outcome {
+            0 => format!("request {id} is answered after {took}: the requester has its key"),
+            errno => {
+                let outcome = view::outcome(errno);
+                format!("request {id} is rejected after {took} with {outcome}")
+            }
+        })
+    }
+}
+
+/// The content of a file. Others than regular ones could keep everybody who asks the daemon waiting.
+fn content(path: &Path) -> Result<Payload, Failure> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let shown = keyns::text::Escaped::new(path.as_os_str().as_bytes())
+        .cut(120)
+        .to_string();
+    let doing = format!("cannot read the payload from “{shown}”");
+    let metadata = std::fs::metadata(path).map_err(|error| Failure::io(&doing, &error))?;
+    if !metadata.is_file() {
+        return Err(Failure::usage(doing).cause("it is no regular file"));
+    }
+    Ok(Payload::new(payload::from_file(path)?.to_vec()))
+}
+
 impl Client for Daemon {
     fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
         match request {
+            Request::Upcalls { history } => {
+                let listing = self.call(&ListUpcalls { history: *history })?;
+                Ok(Reply::Upcalls(Box::new(listing)))
+            }
+            Request::Upcall(id) => {
+                let found = self.call(&Query { id: *id })?;
+                Ok(Reply::Upcall(Box::new(found.upcall)))
+            }
             Request::Containers => {
                 let listing = self.call(&ListContainers { dead: true })?;
                 Ok(Reply::Containers(listing.containers))
@@ -219,6 +270,7 @@ impl Daemon {
                     view::safe(type_)
                 ))
             }
+            Request::Respond { request, response } => self.respond(*request, response),
             other => Err(Failure::failure(format!(
                 "the daemon cannot answer {other:?}"
             ))),

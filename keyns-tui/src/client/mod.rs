@@ -5,6 +5,8 @@
 pub mod daemon;
 pub mod kernel;
 
+use std::path::PathBuf;
+
 use keyctl_ns::command::grant::GrantArgs;
 use keyctl_ns::error::CommandError;
 use keyns::key_users::KeyUser;
@@ -12,7 +14,7 @@ use keyns::serial::KeySerial;
 use keyns::subject::Subject;
 use keyns_interfaces::containers::{ContainerInfo, Namespace, Root, Shown};
 use keyns_interfaces::keys::{Acl, KeyInfo};
-use keyns_interfaces::upcalls::Target;
+use keyns_interfaces::upcalls::{Listing, Rejection, Target, UpcallInfo};
 use keyns_interfaces::{ByteText, Payload};
 
 /// Why a request has no reply.
@@ -106,6 +108,20 @@ pub enum Request {
         /// Type of key, or `*`.
         type_: String,
     },
+    /// The requests for keys that wait, and the last ones that ended.
+    Upcalls {
+        /// How many of these, 0 to 256.
+        history: u32,
+    },
+    /// A request for a key with all of its texts.
+    Upcall(u64),
+    /// Have a request for a key answered.
+    Respond {
+        /// The request.
+        request: Asked,
+        /// The answer.
+        response: Response,
+    },
 }
 
 /// A move between keyrings of this process.
@@ -156,6 +172,40 @@ pub struct NewRule {
     pub pending: Option<u32>,
 }
 
+/// A request for a key by what identifies it: a daemon that was started again gives the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Its number.
+    pub id: u64,
+    /// Serial of its key.
+    pub key: i32,
+    /// When it arrived, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+impl From<&UpcallInfo> for Asked {
+    fn from(info: &UpcallInfo) -> Self {
+        Self {
+            id: info.id,
+            key: info.key,
+            time_ms: info.time_ms,
+        }
+    }
+}
+
+/// An answer to a request for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// A key with this payload.
+    Payload(Payload),
+    /// A key with the content of this file.
+    File(PathBuf),
+    /// A copy of the container's key of the same type and description.
+    FromKeyring,
+    /// An error.
+    Reject(Rejection),
+}
+
 impl Request {
     /// Who answers it.
     #[must_use]
@@ -188,7 +238,10 @@ impl Request {
             | Self::Remove(_)
             | Self::Shell(_)
             | Self::Intercept(_)
-            | Self::Unintercept { .. } => Place::Daemon,
+            | Self::Unintercept { .. }
+            | Self::Upcalls { .. }
+            | Self::Upcall(_)
+            | Self::Respond { .. } => Place::Daemon,
         }
     }
 
@@ -206,7 +259,9 @@ impl Request {
             | Self::Containers
             | Self::Contents(_)
             | Self::Acl(_)
-            | Self::RevealStored(_) => false,
+            | Self::RevealStored(_)
+            | Self::Upcalls { .. }
+            | Self::Upcall(_) => false,
             Self::Grant(grant) => !grant.dry_run,
             Self::Unlink(..)
             | Self::Link(..)
@@ -222,7 +277,8 @@ impl Request {
             | Self::Remove(_)
             | Self::Shell(_)
             | Self::Intercept(_)
-            | Self::Unintercept { .. } => true,
+            | Self::Unintercept { .. }
+            | Self::Respond { .. } => true,
         }
     }
 }
@@ -299,6 +355,10 @@ pub enum Reply {
     Preview(Box<Preview>),
     /// To [`Request::Reveal`] and [`Request::RevealStored`].
     Payload(Payload),
+    /// To [`Request::Upcalls`].
+    Upcalls(Box<Listing>),
+    /// To [`Request::Upcall`].
+    Upcall(Box<UpcallInfo>),
     /// To everything that changes something: what was done, in a sentence.
     Done(String),
 }

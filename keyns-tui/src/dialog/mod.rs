@@ -6,7 +6,9 @@ pub mod form;
 pub mod grant;
 pub mod help;
 pub mod pick;
+pub mod respond;
 pub mod reveal;
+pub mod secret;
 pub mod sheet;
 
 use std::time::Duration;

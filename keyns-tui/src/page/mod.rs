@@ -1,9 +1,14 @@
 //! The pages, and what they are given to work with.
 
 pub mod beside;
+pub mod columns;
 pub mod containers;
+pub mod events;
 pub mod keys;
+pub mod list_view;
+pub mod pane;
 pub mod tree_view;
+pub mod upcalls;
 
 use crossterm::event::MouseEvent;
 use keyns_interfaces::event::Event;
@@ -22,6 +27,21 @@ pub trait Page {
 
     /// Where its actions stand in the table.
     fn scope(&self) -> Scope;
+
+    /// What stands behind its name in the tab bar, for those who look at another page.
+    fn badge(&self) -> String {
+        String::new()
+    }
+
+    /// Whether rows can be marked.
+    fn has_marks(&self) -> bool {
+        true
+    }
+
+    /// The daemon has come, gone, or stopped to answer.
+    fn linked(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
 
     /// Reads everything that it shows anew: at the start, when it is asked for, and when the daemon
     /// has come back.
@@ -61,5 +81,7 @@ pub fn all() -> Vec<Box<dyn Page>> {
     vec![
         Box::new(keys::Keys::default()),
         Box::new(containers::Containers::default()),
+        Box::new(upcalls::Upcalls::default()),
+        Box::new(events::Events::default()),
     ]
 }

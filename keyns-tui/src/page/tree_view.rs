@@ -279,7 +279,7 @@ impl<T: Shown> TreeView<T> {
 }
 
 /// A text in exactly so many cells.
-fn pad(text: &str, cells: usize) -> String {
+pub(super) fn pad(text: &str, cells: usize) -> String {
     let mut text = text::fit(text, cells);
     let blanks = cells.saturating_sub(text::width(&text));
     text.extend(std::iter::repeat_n(' ', blanks));

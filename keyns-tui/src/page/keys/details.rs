@@ -71,6 +71,18 @@ impl<'a> Lines<'a> {
         self.rows
     }
 
+    /// How text is drawn that means nothing else.
+    #[must_use]
+    pub fn base(&self) -> Style {
+        self.shared.theme.base
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Draws what fits, from the line `top` on.
     pub fn draw(self, frame: &mut Frame<'_>, area: Rect, top: usize) {
         for (row, place) in self.rows.into_iter().skip(top).zip(area.rows()) {
