@@ -19,6 +19,9 @@ use crate::message::Message;
 /// How long the thread may take to let go of the terminal: at most what it takes to handle one key.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long is waited for more, once there was something; with no time at all nothing is read.
+const TURN: Duration = Duration::from_millis(1);
+
 /// The thread, as the program holds it.
 #[derive(Debug)]
 pub struct Input {
@@ -98,7 +101,7 @@ fn listen(
         if terminal.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
             return Ok(());
         }
-        while event::poll(Duration::ZERO).unwrap_or(false) {
+        while event::poll(TURN).unwrap_or(false) {
             match event::read() {
                 Ok(event) => to.send(Message::Input(event)).map_err(|_| Ended)?,
                 Err(_) => return Ok(()),
