@@ -16,6 +16,8 @@ pub enum Scope {
     Upcalls,
     /// On the page Events.
     Events,
+    /// On the page Health.
+    Health,
     /// In dialogs.
     Dialog,
 }
@@ -31,16 +33,18 @@ impl Scope {
             Self::Containers => "Containers",
             Self::Upcalls => "Upcalls",
             Self::Events => "Events",
+            Self::Health => "Health",
             Self::Dialog => "In dialogs",
         }
     }
 
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Keys,
         Self::Containers,
         Self::Upcalls,
         Self::Events,
+        Self::Health,
         Self::List,
         Self::Global,
         Self::Dialog,

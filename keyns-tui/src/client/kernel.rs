@@ -12,6 +12,7 @@ use keyns::spec::KeySpec;
 use keyns_interfaces::Payload;
 use keyns_sys::key as sys;
 
+use super::machine;
 use super::{Client, Described, Failure, Members, Move, OwnKeyring, Preview, Reply, Request};
 
 /// The kernel.
@@ -38,6 +39,8 @@ impl Client for Kernel {
             }
             Request::Describe(serial) => describe(*serial),
             Request::Users => Ok(Reply::Users(users()?)),
+            Request::Machine { daemon } => Ok(Reply::Machine(Box::new(machine::read(*daemon)))),
+            Request::KernelFeatures => machine::features().map(Reply::Features),
             Request::UserKeys(uid) => user_keys(*uid).map(Reply::Members),
             Request::Unlink(key, ring) => {
                 let what = || format!("cannot unlink key {key} from keyring {ring}");
