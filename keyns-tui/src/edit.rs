@@ -91,8 +91,8 @@ impl Line {
             Edit::ClearBefore => self.remove_to(0),
             Edit::WordBefore => {
                 let head = self.text.get(..self.cursor).unwrap_or_default().trim_end();
-                let start = head.rfind(char::is_whitespace).map_or(0, |at| at + 1);
-                self.remove_to(start);
+                let blank = head.char_indices().rfind(|(_, c)| c.is_whitespace());
+                self.remove_to(blank.map_or(0, |(at, c)| at + c.len_utf8()));
             }
         }
     }
@@ -194,6 +194,11 @@ mod tests {
         assert_eq!(
             typed(&[Edit::Insert("one two ".into()), Edit::WordBefore]).text(),
             "one "
+        );
+        // A blank of two bytes.
+        assert_eq!(
+            typed(&[Edit::Insert("one\u{a0}two".into()), Edit::WordBefore]).text(),
+            "one\u{a0}"
         );
     }
 
