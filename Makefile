@@ -19,7 +19,7 @@ HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall k
 PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)
 # Named after their programs and sections; bash looks for a file with the name of the command alone.
 PAGES      := $(notdir $(wildcard man/*.[1-8]))
-COMPLETED  := keyctl-ns keynsd
+COMPLETED  := keyctl-ns keyns-tui keynsd
 
 .PHONY: programs
 programs: ## build all programs into target/keyns-bin

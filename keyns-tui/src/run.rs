@@ -1,6 +1,7 @@
 //! The program: threads that wait, one channel, and a loop that handles what comes and draws what
 //! changed.
 
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -10,7 +11,7 @@ use clap::Parser as _;
 use keyctl_ns::context::Context;
 use keyctl_ns::error::CommandError;
 use ratatui::Terminal;
-use ratatui::backend::Backend;
+use ratatui::backend::{Backend, ClearType};
 
 use crate::app::shared::{Now, Options};
 use crate::app::{App, Damage, Setup};
@@ -79,7 +80,9 @@ fn run(cli: &Cli, context: &Context) -> Result<u8, CommandError> {
 
     let guard = Guard::new(mouse)?;
     let failed = |error: std::io::Error| CommandError::io("cannot start", &error);
-    let mut terminal = Terminal::new(guard.backend()?).map_err(failed)?;
+    // The guard gives the cursor back. The terminal would do it again as it is dropped, and panic where
+    // it can neither do that nor say so, because there is no terminal any more.
+    let mut terminal = ManuallyDrop::new(Terminal::new(guard.backend()?).map_err(failed)?);
     let (to, inbox) = sync_channel(WAITING);
     signals::start(to.clone()).map_err(failed)?;
     let mut outside = Outside::start(context.addresses(), &to).map_err(failed)?;
@@ -191,6 +194,15 @@ impl World for Outside {
     }
 }
 
+/// Clears the screen, so that the next frame is drawn whole. [`Terminal::clear`] would ask the terminal
+/// where its cursor is, and wait for an answer that the thread of [`Input`] takes.
+fn wipe<B: Backend>(terminal: &mut Terminal<B>) -> Result<(), B::Error> {
+    terminal.backend_mut().clear_region(ClearType::All)?;
+    // What is compared with has nothing on it either then.
+    terminal.swap_buffers();
+    Ok(())
+}
+
 /// Handles messages and draws until the program is to end; returns its exit code.
 ///
 /// # Errors
@@ -214,7 +226,7 @@ where
         while let Some(effect) = effects.pop() {
             match effect {
                 Effect::Quit => return Ok(code),
-                Effect::Redraw => terminal.clear().map_err(unusable)?,
+                Effect::Redraw => wipe(terminal).map_err(unusable)?,
                 effect => {
                     let has_left =
                         matches!(effect, Effect::Suspend | Effect::Ask(_, Request::Shell(_)));
@@ -222,7 +234,7 @@ where
                         effects.extend(app.update(Message::Answer(Box::new(answer)), clock.now()));
                     }
                     if has_left {
-                        terminal.clear().map_err(unusable)?;
+                        wipe(terminal).map_err(unusable)?;
                         terminal.draw(|frame| app.draw(frame)).map_err(unusable)?;
                     }
                 }
@@ -265,7 +277,9 @@ where
                 code = u8::try_from(128 + (number & 0x7f)).unwrap_or(1);
             }
             effects.extend(app.update(message, clock.now()));
-            if effects.is_empty() && app.damage() != Damage::Now && begun.elapsed() < BATCH {
+            // Keys that wait already share a frame: one that is held down is not drawn for seconds
+            // after it was let go.
+            if effects.is_empty() && begun.elapsed() < BATCH {
                 next = inbox.try_recv().ok();
             }
         }

@@ -83,7 +83,7 @@ async fn pass_on(mut caught: Caught, to: &SyncSender<Message>) {
                 shell::hang_up();
                 // A program that hangs in a terminal that takes nothing is ended all the same.
                 tokio::time::sleep(PATIENCE).await;
-                terminal::leave();
+                terminal::abandon();
                 std::process::exit(128 + number);
             }
             Kind::Stop => Message::Suspended,

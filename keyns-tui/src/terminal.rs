@@ -8,11 +8,14 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use keyctl_ns::error::CommandError;
 use ratatui::backend::CrosstermBackend;
 use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::termios::{
+    OptionalActions, QueueSelector, Termios, isatty, tcflush, tcgetattr, tcsetattr,
+};
 
 /// Where frames go.
 pub type Backend = CrosstermBackend<BufWriter<File>>;
@@ -29,6 +32,9 @@ const MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1002h\x1b[?1006h";
 const NO_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1002l\x1b[?1000l";
 // Colours, paste, screen, cursor.
 const LEAVE: &[u8] = b"\x1b[0m\x1b[?2004l\x1b[?1049l\x1b[?25h";
+
+/// How long a terminal may take what gives it back, if it has taken nothing for a while.
+const LAST: Duration = Duration::from_millis(500);
 
 /// Has the terminal as long as it lives.
 #[derive(Debug)]
@@ -78,6 +84,9 @@ impl Guard {
     /// # Errors
     /// When standard output cannot be duplicated.
     pub fn backend(&self) -> Result<Backend, CommandError> {
+        // Whether there are colours is up to the theme, which knows NO_COLOR and --theme. Left to
+        // itself, crossterm would write empty colours instead, which take bold and reverse away.
+        crossterm::style::force_color_output(true);
         let out = stdout()
             .try_clone_to_owned()
             .map_err(|error| CommandError::io("cannot draw", &error))?;
@@ -129,6 +138,20 @@ pub fn leave() {
     let _ = write(LEAVE);
     // What was typed blindly is not for the shell.
     let _ = tcsetattr(stdin(), OptionalActions::Flush, &original);
+}
+
+/// Same for a terminal that takes nothing any more, within a limited time, and without what was written before.
+pub fn abandon() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    let leaving = std::thread::Builder::new().spawn(move || {
+        // What waits to be written would wait before what is written now.
+        let _ = tcflush(stdout(), QueueSelector::OFlush);
+        leave();
+        let _ = done.send(());
+    });
+    if leaving.is_ok() {
+        let _ = is_done.recv_timeout(LAST);
+    }
 }
 
 fn write(mut bytes: &[u8]) -> io::Result<()> {

@@ -137,6 +137,15 @@ impl Instance {
         daemon.wait().unwrap();
     }
 
+    /// The daemon's process.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn daemon_pid(&self) -> Pid {
+        Pid::from_raw(self.daemon.as_ref().unwrap().id().cast_signed())
+    }
+
     /// The varlink socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

@@ -4,6 +4,7 @@ pub mod instance;
 pub mod lab;
 pub mod leftovers;
 pub mod stock;
+pub mod terminal;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -102,9 +102,11 @@ fn manual_pages_and_completions_are_installed_where_programs_look_and_removed_ag
     let installed = files(installation.destination.path());
     for file in [
         "usr/bin/keyctl-ns",
+        "usr/bin/keyns-tui",
         "usr/sbin/keynsd",
         "usr/share/man/man1/keyctl-ns.1",
         "usr/share/man/man1/keyctl-ns-keyctl.1",
+        "usr/share/man/man1/keyns-tui.1",
         "usr/share/man/man7/keyns.7",
         "usr/share/man/man8/keynsd.8",
         "usr/share/man/man8/keyns-upcall.8",
@@ -112,6 +114,9 @@ fn manual_pages_and_completions_are_installed_where_programs_look_and_removed_ag
         "usr/share/bash-completion/completions/keynsd",
         "usr/share/zsh/site-functions/_keyctl-ns",
         "usr/share/fish/vendor_completions.d/keyctl-ns.fish",
+        "usr/share/bash-completion/completions/keyns-tui",
+        "usr/share/zsh/site-functions/_keyns-tui",
+        "usr/share/fish/vendor_completions.d/keyns-tui.fish",
     ] {
         assert!(installed.contains(file), "{file}: {installed:?}");
     }

@@ -22,18 +22,23 @@ pub struct Generated {
 /// What reading the templates says.
 pub fn files() -> io::Result<Vec<Generated>> {
     let mut files = pages()?;
-    // keyctl-ns is asked itself, see completions/keyctl-ns.*; keynsd has no values to be asked for.
-    for (shell, name) in [
-        (Shell::Bash, "keynsd.bash"),
-        (Shell::Zsh, "_keynsd"),
-        (Shell::Fish, "keynsd.fish"),
+    // keyctl-ns is asked itself, see completions/keyctl-ns.*; the others have no values to be asked for.
+    for (program, mut command) in [
+        ("keyns-tui", programs::keyns_tui()),
+        ("keynsd", programs::keynsd()),
     ] {
-        let mut content = Vec::new();
-        generate(shell, &mut programs::keynsd(), "keynsd", &mut content);
-        files.push(Generated {
-            path: Path::new("completions").join(name),
-            content,
-        });
+        for (shell, name) in [
+            (Shell::Bash, format!("{program}.bash")),
+            (Shell::Zsh, format!("_{program}")),
+            (Shell::Fish, format!("{program}.fish")),
+        ] {
+            let mut content = Vec::new();
+            generate(shell, &mut command, program, &mut content);
+            files.push(Generated {
+                path: Path::new("completions").join(name),
+                content,
+            });
+        }
     }
     Ok(files)
 }

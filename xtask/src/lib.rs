@@ -7,6 +7,7 @@
 //! so that neither packaging nor reading needs a toolchain; [`check`] holds it to what is in force.
 
 pub mod check;
+pub mod dashboard;
 pub mod generated;
 pub mod manual;
 pub mod markdown;

@@ -6,7 +6,7 @@ use xtask::{check, generated, root};
 
 const USAGE: &str = "\
 usage: cargo xtask man           write the manual pages, man/*.[1-8]
-       cargo xtask completions   write the completions of keynsd, completions/*keynsd*
+       cargo xtask completions   write the completions of keyns-tui and keynsd
        cargo xtask check         say what is missing in texts, and which files are not up to date";
 
 fn main() -> ExitCode {

@@ -15,11 +15,18 @@ pub fn keynsd() -> Command {
     keynsd::cli::command().bin_name("keynsd")
 }
 
+/// The command line of `keyns-tui`.
+#[must_use]
+pub fn keyns_tui() -> Command {
+    keyns_tui::cli::Cli::command()
+}
+
 /// Every program by its name, with its manual page.
 #[must_use]
 pub fn all() -> Vec<(&'static str, &'static str, Command)> {
     vec![
         ("keyctl-ns", "keyctl-ns.1", keyctl_ns()),
+        ("keyns-tui", "keyns-tui.1", keyns_tui()),
         ("keynsd", "keynsd.8", keynsd()),
     ]
 }

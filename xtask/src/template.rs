@@ -6,6 +6,7 @@
 //! | `.\"@ commands PROGRAM` | a section for each command |
 //! | `.\"@ options PROGRAM` | the program's own options |
 //! | `.\"@ markdown FILE` | a document in `man/` |
+//! | `.\"@ keys`, `fields`, `themes` | what `keyns-tui` knows: actions with their keys, fields of filters, themes |
 //!
 //! `@VERSION@` in a line is the version with the name of the suite, `@NUMBER@` the version alone.
 
@@ -13,7 +14,7 @@ use std::io;
 
 use clap::Command;
 
-use crate::{manual, markdown, programs, roff, root};
+use crate::{dashboard, manual, markdown, programs, roff, root};
 
 const MARK: &str = ".\\\"@ ";
 
@@ -49,6 +50,9 @@ fn replacement(mark: &str) -> io::Result<String> {
         ["markdown", file] => {
             markdown::to_roff(&std::fs::read_to_string(root().join("man").join(file))?)
         }
+        ["keys"] => dashboard::keys(),
+        ["fields"] => dashboard::fields(),
+        ["themes"] => dashboard::themes(),
         _ => return Err(io::Error::other(format!("unknown mark: {mark}"))),
     };
     Ok(format!(".\\\" made: {mark}\n{made}.\\\" made up to here\n"))

@@ -1,8 +1,15 @@
 //! Manual pages and completions are complete, up to date, and free of faults.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::process::{Command, Stdio};
 
-use xtask::{check, generated, root};
+use keyns_tui::config::Config;
+use xtask::{check, generated, roff, root};
 
 #[track_caller]
 fn assert_none(what: &str, faults: &[String]) {
@@ -84,20 +91,14 @@ fn roff_finds_nothing_wrong_in_any_page() {
 #[test]
 fn the_scripts_of_the_completions_are_without_faults() {
     for (shell, files) in [
-        (
-            "bash",
-            ["completions/keyctl-ns.bash", "completions/keynsd.bash"],
-        ),
-        ("zsh", ["completions/_keyctl-ns", "completions/_keynsd"]),
-        (
-            "fish",
-            ["completions/keyctl-ns.fish", "completions/keynsd.fish"],
-        ),
+        ("bash", ["keyctl-ns.bash", "keyns-tui.bash", "keynsd.bash"]),
+        ("zsh", ["_keyctl-ns", "_keyns-tui", "_keynsd"]),
+        ("fish", ["keyctl-ns.fish", "keyns-tui.fish", "keynsd.fish"]),
     ] {
         for file in files {
             let Ok(parsed) = Command::new(shell)
                 .arg("-n")
-                .arg(root().join(file))
+                .arg(root().join("completions").join(file))
                 .output()
             else {
                 // bash is wherever make works; the others are looked at where they are.
@@ -107,5 +108,63 @@ fn the_scripts_of_the_completions_are_without_faults() {
             let said = String::from_utf8_lossy(&parsed.stderr);
             assert!(parsed.status.success() && said.is_empty(), "{file}: {said}");
         }
+    }
+}
+
+/// The manual page of the dashboard, without fonts.
+fn page_of_the_dashboard() -> String {
+    let pages = generated::pages().unwrap();
+    let page = pages.iter().find(|page| page.path.ends_with("keyns-tui.1"));
+    roff::plain(&String::from_utf8_lossy(&page.unwrap().content))
+}
+
+/// What the program says of a configuration.
+fn refusal_of(configuration: &str) -> Option<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), configuration).unwrap();
+    Config::read(file.path())
+        .err()
+        .map(|error| error.cause.unwrap())
+}
+
+#[test]
+fn every_entry_of_the_configuration_is_in_the_manual_and_in_its_example() {
+    let page = page_of_the_dashboard();
+    let (_, rest) = page.split_once("An example with every entry:\n").unwrap();
+    let (_, rest) = rest.split_once(".nf\n").unwrap();
+    let (example, _) = rest.split_once(".fi\n").unwrap();
+    assert_eq!(refusal_of(example), None, "{example}");
+
+    // The program itself lists what it knows.
+    let known = refusal_of("nothing-like-this = 1\n").unwrap();
+    let (_, list) = known.split_once("expected one of ").unwrap();
+    let entries: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    assert!(entries.len() >= 5, "{known}");
+    for entry in entries {
+        assert!(page.contains(&format!(".TP\n.B {entry}\n")), "{entry}");
+        let is_used = [format!("\n{entry} = "), format!("\n[{entry}]\n")]
+            .iter()
+            .any(|line| format!("\n{example}").contains(line));
+        assert!(is_used, "{entry} in the example");
+    }
+}
+
+#[test]
+fn every_action_is_in_the_manual_with_its_keys_and_every_key_name_too() {
+    let page = page_of_the_dashboard();
+    for entry in keyns_tui::action::TABLE {
+        let keys: Vec<&str> = entry.keys.split_whitespace().collect();
+        let line = format!("{}  ({})\n", keys.join(", "), entry.name);
+        assert!(page.contains(&line), "{line}");
+    }
+    let unknown = refusal_of("[keys]\nquit = \"no-key\"\n").unwrap();
+    let (_, rest) = unknown.split_once("single characters, ").unwrap();
+    let (names, _) = rest.split_once(", f1 to f12").unwrap();
+    assert!(names.split(", ").count() >= 16, "{unknown}");
+    for name in names.split(", ") {
+        assert!(
+            page.contains(&format!("\n.BR {name} ,\n")) || page.contains(&format!("\n.B {name}\n")),
+            "{name}"
+        );
     }
 }
