@@ -1,3 +1,5 @@
+//! The page Events.
+
 use std::time::Duration;
 
 use keyns_interfaces::containers::State;

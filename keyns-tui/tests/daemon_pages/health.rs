@@ -1,3 +1,5 @@
+//! The page Health.
+
 use std::time::Duration;
 
 use keyctl_ns::error::{CommandError, ErrorKind};

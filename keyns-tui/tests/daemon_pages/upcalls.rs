@@ -1,3 +1,5 @@
+//! The page Upcalls.
+
 use std::time::Duration;
 
 use keyctl_ns::error::{CommandError, ErrorKind};
