@@ -16,7 +16,7 @@ use keyns::serial::KeySerial;
 use keyns::subject::Subject;
 use keyns_interfaces::containers::{ContainerInfo, Namespace, Root, Shown};
 use keyns_interfaces::keys::{Acl, KeyInfo};
-use keyns_interfaces::manager::Feature;
+use keyns_interfaces::manager::{Feature, Status};
 use keyns_interfaces::upcalls::{Listing, Rejection, Target, UpcallInfo};
 use keyns_interfaces::{ByteText, Payload};
 
@@ -127,6 +127,8 @@ pub enum Request {
     KernelFeatures,
     /// What kernel and daemon enforce together.
     Features,
+    /// How much the daemon has to do.
+    Status,
     /// Have a request for a key answered.
     Respond {
         /// The request.
@@ -256,6 +258,7 @@ impl Request {
             | Self::Upcalls { .. }
             | Self::Upcall(_)
             | Self::Features
+            | Self::Status
             | Self::Respond { .. } => Place::Daemon,
         }
     }
@@ -279,7 +282,8 @@ impl Request {
             | Self::Upcall(_)
             | Self::Machine { .. }
             | Self::KernelFeatures
-            | Self::Features => false,
+            | Self::Features
+            | Self::Status => false,
             Self::Grant(grant) => !grant.dry_run,
             Self::Unlink(..)
             | Self::Link(..)
@@ -392,6 +396,8 @@ pub enum Reply {
     Machine(Box<Machine>),
     /// To [`Request::KernelFeatures`] and [`Request::Features`].
     Features(Vec<Feature>),
+    /// To [`Request::Status`].
+    Status(Box<Status>),
     /// To everything that changes something: what was done, in a sentence.
     Done(String),
 }

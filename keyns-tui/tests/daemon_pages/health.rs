@@ -7,11 +7,11 @@ use keyns::key_users::KeyUser;
 use keyns::quota::KeyLimits;
 use keyns_interfaces::containers::{ContainerInfo, State};
 use keyns_interfaces::event::Event;
-use keyns_interfaces::manager::Feature;
+use keyns_interfaces::manager::{Feature, Status};
 use keyns_tui::client::{Machine, Reply, Request};
 use keyns_tui::theme;
 
-use crate::desk::{Desk, container, ended, happening, waiting};
+use crate::desk::{Desk, container, ended, happening, status, waiting};
 
 const EAGAIN: i32 = 11;
 const EDQUOT: i32 = 122;
@@ -20,6 +20,7 @@ fn users() -> Vec<KeyUser> {
     [
         "    0:    11 10/10 3/1000000 13940/25000000",
         " 1000:     1 1/1 170/200 120/20000",
+        "   63:     1 1/1 0/200 0/20000",
         "1000033:   1 1/1 200/200 4/20000",
     ]
     .iter()
@@ -254,4 +255,20 @@ fn it_is_read_again_while_looked_at_and_drawn_only_if_it_changed() {
     let before = asked(&desk);
     desk.wait(Duration::from_secs(60));
     assert_eq!(asked(&desk), before);
+}
+
+#[test]
+fn the_work_of_the_daemon_is_asked_for_while_it_is_looked_at() {
+    let mut desk = page(80, 24);
+    let busy = Status {
+        pending_upcalls: 4,
+        ..status(77)
+    };
+    desk.wait(Duration::from_secs(6));
+    desk.answer(
+        |it| matches!(it, Request::Status),
+        Ok(Reply::Status(Box::new(busy))),
+    );
+    let screen = desk.screen();
+    assert!(screen.contains("requests waiting: 4"), "{screen}");
 }

@@ -11,7 +11,7 @@ use crossterm::event::{MouseEvent, MouseEventKind};
 use keyns::key_users::KeyUser;
 use keyns_interfaces::containers::ContainerInfo;
 use keyns_interfaces::event::Event;
-use keyns_interfaces::manager::Feature;
+use keyns_interfaces::manager::{Feature, Status};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 
@@ -39,6 +39,8 @@ pub struct Health {
     /// Minutes of its run that were drawn last.
     minutes: Option<u64>,
     containers: Vec<ContainerInfo>,
+    /// What the daemon has to do, as of when it was asked last.
+    status: Option<Status>,
     /// What the kernel has.
     kernel: Vec<Feature>,
     /// What kernel and daemon have together.
@@ -55,6 +57,9 @@ impl Health {
     fn read(&mut self, context: &mut Context<'_>) {
         if self.reading.is_none() {
             self.reading = Some(context.ask(Request::Users));
+            if context.shared.link.is_up() {
+                context.ask(Request::Status);
+            }
         }
         self.reread_at = context.shared.now.since_start + REREAD;
     }
@@ -88,6 +93,7 @@ impl Page for Health {
     }
 
     fn linked(&mut self, context: &mut Context<'_>) {
+        self.status = None;
         self.look(context);
         context.changed();
     }
@@ -150,6 +156,12 @@ impl Page for Health {
             (Request::Machine { .. }, Ok(Reply::Machine(machine))) => {
                 self.machine = Some((**machine).clone());
                 self.looked = now.since_start;
+                context.changed();
+            }
+            (Request::Status, Ok(Reply::Status(status)))
+                if self.status.as_ref() != Some(&**status) =>
+            {
+                self.status = Some((**status).clone());
                 context.changed();
             }
             (Request::KernelFeatures, Ok(Reply::Features(features))) => {

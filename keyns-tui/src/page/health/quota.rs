@@ -69,6 +69,11 @@ impl Owner {
         }
     }
 
+    /// Whether anything is charged to it.
+    pub(super) fn is_charged(&self) -> bool {
+        self.user.charged_keys > 0 || self.user.charged_bytes > 0
+    }
+
     /// Its two gauges.
     pub(super) fn gauges(&self) -> [Gauge; 2] {
         [

@@ -164,7 +164,7 @@ impl Health {
             Link::Connecting => sheet.fact("state", "connecting …", base),
             Link::Up(status) => {
                 sheet.fact("state", "answers", good);
-                self.status(sheet, status);
+                self.status(sheet, self.status.as_ref().unwrap_or(status));
             }
             Link::Stale { since_ms, failure } => {
                 let clock = view::clock(*since_ms);
@@ -265,7 +265,10 @@ impl Health {
             sheet.sentence(&sentence(failure), sheet.shared.theme.bad);
             return;
         }
-        let wanted: Vec<&Owner> = owners.iter().filter(|it| self.filter.wants(*it)).collect();
+        let wanted = owners.iter().filter(|it| self.filter.wants(*it));
+        // Users whose keys all count for somebody else tell nothing, unless they are asked for.
+        let (wanted, idle): (Vec<&Owner>, Vec<&Owner>) =
+            wanted.partition(|it| it.is_charged() || !self.filter.is_empty());
         let mut last = None;
         for owner in wanted.iter().take(USERS) {
             let container = owner.container.as_ref().map(|(name, _)| name);
@@ -277,6 +280,15 @@ impl Health {
             for (at, gauge) in owner.gauges().into_iter().enumerate() {
                 sheet.gauge(if at == 0 { &name } else { "" }, gauge);
             }
+        }
+        if !idle.is_empty() {
+            let users = if idle.len() == 1 {
+                "user has"
+            } else {
+                "users have"
+            };
+            let text = format!("{} more {users} no keys that count", idle.len());
+            sheet.sentence(&text, faint);
         }
         if wanted.len() > USERS {
             let more = format!("{} more users; /owner:UID finds one", wanted.len() - USERS);
