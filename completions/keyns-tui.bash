@@ -23,7 +23,7 @@ _keyns__tui() {
 
     case "${cmd}" in
         keyns__tui)
-            opts="-h -V --theme --no-mouse --ascii --read-only --config --socket --instance --help --version"
+            opts="-h -V --theme --no-mouse --ascii --read-only --config --socket --instance --shell --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -42,6 +42,10 @@ _keyns__tui() {
                     return 0
                     ;;
                 --instance)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shell)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -5,6 +5,7 @@ mono\t'No colours'"
 complete -c keyns-tui -l config -d 'Configuration file, instead of keyns/tui.toml in $XDG_CONFIG_HOME or ~/.config' -r -F
 complete -c keyns-tui -l socket -d 'Socket of the daemon, instead of the one of --instance' -r -F
 complete -c keyns-tui -l instance -d 'Instance of the daemon; its socket is /run/keyns/NAME/keynsd' -r
+complete -c keyns-tui -l shell -d 'What the program starts itself with for a shell in a container, which needs a process of its own: whatever reads the terminal for it ends with it' -r
 complete -c keyns-tui -l no-mouse -d 'Leave the mouse to the terminal'
 complete -c keyns-tui -l ascii -d 'Draw with ASCII characters alone, as in locales without UTF-8'
 complete -c keyns-tui -l read-only -d 'Refuse everything that changes something'

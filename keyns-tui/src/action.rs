@@ -16,6 +16,8 @@ pub enum Scope {
     Upcalls,
     /// On the page Events.
     Events,
+    /// On the page Health.
+    Health,
     /// In dialogs.
     Dialog,
 }
@@ -31,16 +33,18 @@ impl Scope {
             Self::Containers => "Containers",
             Self::Upcalls => "Upcalls",
             Self::Events => "Events",
+            Self::Health => "Health",
             Self::Dialog => "In dialogs",
         }
     }
 
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Keys,
         Self::Containers,
         Self::Upcalls,
         Self::Events,
+        Self::Health,
         Self::List,
         Self::Global,
         Self::Dialog,
@@ -70,6 +74,7 @@ pub enum Action {
     Close,
     Open,
     Enter,
+    Details,
     Mark,
     ClearMarks,
     Grant,
@@ -183,6 +188,7 @@ pub const TABLE: &[Entry] = &[
     entry(A::Close, "close", List, "left h", "Close what is open, or go to what is above."),
     entry(A::Open, "open", List, "right l", "Open what is closed, or go to what is below."),
     entry(A::Enter, "enter", List, "enter", "Open or close; show the details alone where there is no room beside."),
+    entry(A::Details, "details", List, "d", "Show the details alone, where there is no room for all of them beside."),
     entry(A::Mark, "mark", List, "space", "Mark the row for the next action, or take the mark away.").footer("mark"),
     entry(A::ClearMarks, "clear-marks", List, "M", "Take all marks away."),
     entry(A::Filter, "filter", Global, "/", "Show only what meets all words: type:user owner:root container:web desc:token, -word for what does not.").footer("filter"),

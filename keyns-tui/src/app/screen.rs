@@ -53,19 +53,8 @@ impl App {
         self.tabs.clear();
         let (state, style) = daemon(&self.shared, usize::from(area.width) / 2);
         let mut column = area.x;
-        let full = |(at, page): (usize, &dyn Page)| {
-            format!(" {} {}{} ", at + 1, page.name(), page.badge())
-        };
-        let pages = self.pages.iter().map(AsRef::as_ref).enumerate();
-        let full: Vec<String> = pages.map(full).collect();
-        let is_narrow =
-            full.iter().map(|tab| text::width(tab)).sum::<usize>() > usize::from(area.width);
-        for (at, (page, text)) in self.pages.iter().zip(full).enumerate() {
-            // Where there is no room for all names, there is for that of the page that is shown.
-            let text = match is_narrow && at != self.current {
-                true => format!(" {}{} ", at + 1, page.badge()),
-                false => text,
-            };
+        let tabs = self.tabs(usize::from(area.width), text::width(&state));
+        for (at, text) in tabs.into_iter().enumerate() {
             let width = u16::try_from(text::width(&text)).unwrap_or(u16::MAX);
             let tab = Rect::new(column, area.y, width, 1).intersection(area);
             column = column.saturating_add(width);
@@ -80,6 +69,27 @@ impl App {
         let room = usize::from(area.right().saturating_sub(column + 1));
         let state = Row::styled(text::fit(&state, room), style).right_aligned();
         frame.render_widget(state, area);
+    }
+
+    /// The tabs with as many words as the width has room for besides the state of the daemon.
+    fn tabs(&self, width: usize, state: usize) -> Vec<String> {
+        let tabs = |write: &dyn Fn(usize, &dyn Page) -> String| -> Vec<String> {
+            let pages = self.pages.iter().enumerate();
+            pages.map(|(at, page)| write(at, page.as_ref())).collect()
+        };
+        let cells = |tabs: &[String]| tabs.iter().map(|tab| text::width(tab)).sum::<usize>();
+        let wide = tabs(&|at, page| format!(" {} {}{} ", at + 1, page.name(), page.badge()));
+        if cells(&wide) + 1 + state <= width {
+            return wide;
+        }
+        let close = tabs(&|at, page| format!("{} {}{} ", at + 1, page.name(), page.badge()));
+        if cells(&close) + 8 <= width {
+            return close;
+        }
+        tabs(&|at, page| match at == self.current {
+            true => format!(" {} {}{} ", at + 1, page.name(), page.badge()),
+            false => format!(" {}{} ", at + 1, page.badge()),
+        })
     }
 
     fn draw_line(&self, frame: &mut Frame<'_>, area: Rect) {

@@ -13,6 +13,7 @@ use keyns_interfaces::containers::{
     Create, GetKeyring, Kill, List as ListContainers, Remove, Show,
 };
 use keyns_interfaces::keys::{GetAcl, Invalidate, Move, Read, Ungrant};
+use keyns_interfaces::manager::{GetFeatures, GetStatus};
 use keyns_interfaces::upcalls::{self, Answer, Intercept, List as ListUpcalls, Query, Unintercept};
 use keyns_interfaces::{ByteText, Method, Payload};
 
@@ -112,6 +113,11 @@ impl Client for Daemon {
             Request::Upcalls { history } => {
                 let listing = self.call(&ListUpcalls { history: *history })?;
                 Ok(Reply::Upcalls(Box::new(listing)))
+            }
+            Request::Status => Ok(Reply::Status(Box::new(self.call(&GetStatus {})?))),
+            Request::Features => {
+                let reply = self.call(&GetFeatures {})?;
+                Ok(Reply::Features(reply.features))
             }
             Request::Upcall(id) => {
                 let found = self.call(&Query { id: *id })?;

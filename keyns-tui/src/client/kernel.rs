@@ -12,6 +12,7 @@ use keyns::spec::KeySpec;
 use keyns_interfaces::Payload;
 use keyns_sys::key as sys;
 
+use super::machine;
 use super::{Client, Described, Failure, Members, Move, OwnKeyring, Preview, Reply, Request};
 
 /// The kernel.
@@ -38,6 +39,8 @@ impl Client for Kernel {
             }
             Request::Describe(serial) => describe(*serial),
             Request::Users => Ok(Reply::Users(users()?)),
+            Request::Machine { daemon } => Ok(Reply::Machine(Box::new(machine::read(*daemon)))),
+            Request::KernelFeatures => machine::features().map(Reply::Features),
             Request::UserKeys(uid) => user_keys(*uid).map(Reply::Members),
             Request::Unlink(key, ring) => {
                 let what = || format!("cannot unlink key {key} from keyring {ring}");
@@ -183,6 +186,7 @@ fn user_keys(uid: u32) -> Result<Members, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyctl_ns::command::grant::GrantArgs;
 
     #[test]
     fn a_keyring_is_listed_with_what_it_holds() {
@@ -205,5 +209,89 @@ mod tests {
         sys::invalidate(key).unwrap();
         let error = Kernel.ask(&Request::Members(key)).unwrap_err();
         assert!(error.message.contains(&key.to_string()), "{error}");
+    }
+
+    fn ring(name: &std::ffi::CStr) -> KeySerial {
+        let ring = sys::add_key(c"keyring", name, b"", KeySerial::THREAD).unwrap();
+        sys::set_perm(ring, 0x3f3f_0000).unwrap();
+        ring
+    }
+
+    fn done(request: &Request) -> String {
+        match Kernel.ask(request) {
+            Ok(Reply::Done(done)) => done,
+            other => panic!("{request:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_is_linked_and_moved_and_nothing_is_replaced_unasked() {
+        let (one, two) = (ring(c"keyns-tui-one"), ring(c"keyns-tui-two"));
+        let key = sys::add_key(c"user", c"keyns-tui-moved", b"x", one).unwrap();
+        sys::set_perm(key, 0x3f3f_0000).unwrap();
+        let wish = Move {
+            key,
+            from: one,
+            to: two,
+            replace: false,
+        };
+        done(&Request::Move(wish));
+        assert_eq!(sys::read_keyring(two).unwrap(), [key]);
+        done(&Request::Link(key, one));
+        assert_eq!(sys::read_keyring(one).unwrap(), [key]);
+
+        let other = sys::add_key(c"user", c"keyns-tui-other", b"x", two).unwrap();
+        let same = sys::add_key(c"user", c"keyns-tui-other", b"y", one).unwrap();
+        sys::set_perm(other, 0x3f3f_0000).unwrap();
+        let wish = Move {
+            key: other,
+            from: two,
+            to: one,
+            replace: false,
+        };
+        let error = Kernel.ask(&Request::Move(wish)).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("choose to replace it"));
+        assert!(sys::read_keyring(one).unwrap().contains(&same));
+        let replace = true;
+        done(&Request::Move(Move { replace, ..wish }));
+        assert!(!sys::read_keyring(one).unwrap().contains(&same));
+    }
+
+    #[test]
+    fn a_mask_is_previewed_and_then_changed() {
+        let key = sys::add_key(c"user", c"keyns-tui-mask", b"x", KeySerial::THREAD).unwrap();
+        let before = key::info(key).unwrap().mask;
+        let wish = |dry_run| {
+            Request::Grant(Box::new(GrantArgs {
+                key: KeySpec::Serial(key),
+                subject: "group".parse().unwrap(),
+                rights: "view,read".parse().unwrap(),
+                accept_implied: None,
+                duration: None,
+                dry_run,
+            }))
+        };
+        let Ok(Reply::Preview(preview)) = Kernel.ask(&wish(true)) else {
+            panic!("no preview");
+        };
+        assert_eq!(preview.rights, "view,read");
+        assert!(!preview.is_copy && preview.implied.is_empty());
+        assert_eq!(key::info(key).unwrap().mask, before, "only a preview");
+        done(&wish(false));
+        assert_eq!(key::info(key).unwrap().mask, before | 0x0300);
+    }
+
+    #[test]
+    fn a_key_is_read_and_expires() {
+        let key = sys::add_key(c"user", c"keyns-tui-read", b"secret", KeySerial::THREAD).unwrap();
+        let Ok(Reply::Payload(payload)) = Kernel.ask(&Request::Reveal(key)) else {
+            panic!("no payload");
+        };
+        assert_eq!(payload.bytes(), b"secret");
+        done(&Request::Timeout(key, 3600));
+        let Ok(Reply::Described(described)) = Kernel.ask(&Request::Describe(key)) else {
+            panic!("not described");
+        };
+        assert!(described.key.expires_in.is_some_and(|left| left <= 3600));
     }
 }

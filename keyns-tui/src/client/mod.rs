@@ -4,16 +4,19 @@
 
 pub mod daemon;
 pub mod kernel;
+mod machine;
 
 use std::path::PathBuf;
 
 use keyctl_ns::command::grant::GrantArgs;
 use keyctl_ns::error::CommandError;
 use keyns::key_users::KeyUser;
+use keyns::quota::KeyLimits;
 use keyns::serial::KeySerial;
 use keyns::subject::Subject;
 use keyns_interfaces::containers::{ContainerInfo, Namespace, Root, Shown};
 use keyns_interfaces::keys::{Acl, KeyInfo};
+use keyns_interfaces::manager::{Feature, Status};
 use keyns_interfaces::upcalls::{Listing, Rejection, Target, UpcallInfo};
 use keyns_interfaces::{ByteText, Payload};
 
@@ -115,6 +118,17 @@ pub enum Request {
     },
     /// A request for a key with all of its texts.
     Upcall(u64),
+    /// The machine, and since when the daemon runs on it.
+    Machine {
+        /// The daemon's process.
+        daemon: Option<u32>,
+    },
+    /// What the kernel has.
+    KernelFeatures,
+    /// What kernel and daemon enforce together.
+    Features,
+    /// How much the daemon has to do.
+    Status,
     /// Have a request for a key answered.
     Respond {
         /// The request.
@@ -222,7 +236,9 @@ impl Request {
             | Self::Move(_)
             | Self::Revoke(_)
             | Self::Timeout(..)
-            | Self::Invalidate(_) => Place::Kernel,
+            | Self::Invalidate(_)
+            | Self::Machine { .. }
+            | Self::KernelFeatures => Place::Kernel,
             // Bits of the mask are set by the caller's own right.
             Self::Grant(grant) if !matches!(grant.subject, Subject::Container(_)) => Place::Kernel,
             Self::Containers
@@ -241,6 +257,8 @@ impl Request {
             | Self::Unintercept { .. }
             | Self::Upcalls { .. }
             | Self::Upcall(_)
+            | Self::Features
+            | Self::Status
             | Self::Respond { .. } => Place::Daemon,
         }
     }
@@ -261,7 +279,11 @@ impl Request {
             | Self::Acl(_)
             | Self::RevealStored(_)
             | Self::Upcalls { .. }
-            | Self::Upcall(_) => false,
+            | Self::Upcall(_)
+            | Self::Machine { .. }
+            | Self::KernelFeatures
+            | Self::Features
+            | Self::Status => false,
             Self::Grant(grant) => !grant.dry_run,
             Self::Unlink(..)
             | Self::Link(..)
@@ -334,6 +356,17 @@ pub struct Preview {
     pub is_copy: bool,
 }
 
+/// The machine, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Release of the kernel.
+    pub release: Option<String>,
+    /// Limits of its keys.
+    pub limits: Option<KeyLimits>,
+    /// For how many seconds the process that was asked for has been running.
+    pub running: Option<u64>,
+}
+
 /// What comes back.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
@@ -359,6 +392,12 @@ pub enum Reply {
     Upcalls(Box<Listing>),
     /// To [`Request::Upcall`].
     Upcall(Box<UpcallInfo>),
+    /// To [`Request::Machine`].
+    Machine(Box<Machine>),
+    /// To [`Request::KernelFeatures`] and [`Request::Features`].
+    Features(Vec<Feature>),
+    /// To [`Request::Status`].
+    Status(Box<Status>),
     /// To everything that changes something: what was done, in a sentence.
     Done(String),
 }

@@ -4,6 +4,7 @@ pub mod beside;
 pub mod columns;
 pub mod containers;
 pub mod events;
+pub mod health;
 pub mod keys;
 pub mod list_view;
 pub mod pane;
@@ -83,5 +84,6 @@ pub fn all() -> Vec<Box<dyn Page>> {
         Box::new(containers::Containers::default()),
         Box::new(upcalls::Upcalls::default()),
         Box::new(events::Events::default()),
+        Box::new(health::Health::default()),
     ]
 }

@@ -4,6 +4,8 @@
 use crossterm::event::{MouseEvent, MouseEventKind};
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use ratatui::text::Line as Row;
+use ratatui::widgets::Clear;
 
 use super::beside;
 use super::keys::details::Lines;
@@ -35,7 +37,7 @@ impl Pane {
     pub fn act(&mut self, action: Action) -> bool {
         let page = self.height.max(2) - 1;
         match action {
-            Action::Enter => self.toggle(),
+            Action::Enter | Action::Details => self.toggle(),
             Action::Close | Action::ClearFilter if self.is_alone => self.toggle(),
             Action::Up if self.is_alone => self.top = self.top.saturating_sub(1),
             Action::Down if self.is_alone => self.top = self.top.saturating_add(1),
@@ -79,14 +81,28 @@ impl Pane {
         self.top = self.top.min(all.saturating_sub(self.height));
         let below = all.saturating_sub(self.top + self.height);
         lines.draw(frame, area, self.top);
-        if below > 0 && area.height > 1 {
-            let row = Rect::new(area.x, area.bottom() - 1, area.width, 1);
-            let way = if self.is_alone { "Down" } else { "Enter" };
-            let text = format!("… {} more lines: {way}", below + 1);
-            let text = crate::text::fit(&text, usize::from(area.width));
-            frame.render_widget(ratatui::widgets::Clear, row);
-            frame.buffer_mut().set_style(row, shared.theme.base);
-            frame.render_widget(ratatui::text::Line::styled(text, shared.theme.faint), row);
-        }
+        let way = if self.is_alone { "Down" } else { "Enter" };
+        more(frame, area, below, way, shared);
     }
+}
+
+/// Draws the beginning of details that a dialog shows whole, and says so where they do not fit.
+pub fn beginning(frame: &mut Frame<'_>, area: Rect, lines: Lines<'_>, shared: &Shared) {
+    let below = lines.height().saturating_sub(usize::from(area.height));
+    lines.draw(frame, area, 0);
+    let way = shared.keymap.first(Action::Details);
+    more(frame, area, below, &way, shared);
+}
+
+/// Says in the last row of an area how many lines are below it, and how to get there.
+pub fn more(frame: &mut Frame<'_>, area: Rect, below: usize, way: &str, shared: &Shared) {
+    if below == 0 || area.height < 2 {
+        return;
+    }
+    let row = Rect::new(area.x, area.bottom() - 1, area.width, 1);
+    let text = format!("… {} more lines: {way}", below + 1);
+    let text = crate::text::fit(&text, usize::from(area.width));
+    frame.render_widget(Clear, row);
+    frame.buffer_mut().set_style(row, shared.theme.base);
+    frame.render_widget(Row::styled(text, shared.theme.faint), row);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crossterm::event::{Event as Input, KeyCode, KeyEvent, KeyModifiers};
+use keyns_interfaces::containers::{ContainerInfo, Namespace, State};
 use keyns_interfaces::event::Event;
 use keyns_interfaces::manager::Status;
 use keyns_interfaces::upcalls::{Listing, Requester, UpcallInfo};
@@ -260,4 +261,24 @@ pub(crate) fn ended(mut info: UpcallInfo, state: &str, outcome: i32, took: u64) 
     info.age_ms = took;
     info.deadline_ms = None;
     info
+}
+
+/// A container of this name.
+pub(crate) fn container(name: &str, state: State) -> ContainerInfo {
+    ContainerInfo {
+        id: 4,
+        name: name.into(),
+        parent: None,
+        state,
+        namespaces: vec![Namespace::User, Namespace::Pid],
+        root: None,
+        uid_base: None,
+        uid_count: None,
+        keyring: None,
+        init_pid: Some(4242),
+        exit: None,
+        created: NOON / 1000,
+        kill_on_close: false,
+        caveats: Vec::new(),
+    }
 }

@@ -1,29 +1,12 @@
+//! The page Events.
+
 use std::time::Duration;
 
-use keyns_interfaces::containers::{ContainerInfo, Namespace, State};
+use keyns_interfaces::containers::State;
 use keyns_interfaces::event::Event;
 use keyns_tui::theme;
 
-use crate::desk::{Desk, NOON, ended, happening, waiting};
-
-fn container(name: &str, state: State) -> ContainerInfo {
-    ContainerInfo {
-        id: 4,
-        name: name.into(),
-        parent: None,
-        state,
-        namespaces: vec![Namespace::User, Namespace::Pid],
-        root: None,
-        uid_base: None,
-        uid_count: None,
-        keyring: None,
-        init_pid: Some(4242),
-        exit: None,
-        created: NOON / 1000,
-        kill_on_close: false,
-        caveats: Vec::new(),
-    }
-}
+use crate::desk::{Desk, container, ended, happening, waiting};
 
 fn page(columns: u16, rows: u16) -> Desk {
     fill(Desk::new(columns, rows))

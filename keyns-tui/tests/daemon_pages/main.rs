@@ -10,4 +10,5 @@
 
 mod desk;
 mod events;
+mod health;
 mod upcalls;

@@ -1,3 +1,5 @@
+//! The page Upcalls.
+
 use std::time::Duration;
 
 use keyctl_ns::error::{CommandError, ErrorKind};
@@ -297,4 +299,25 @@ fn the_filter_knows_who_asked() {
     assert!(screen.contains("1/1"), "{screen}");
     desk.press("esc");
     assert!(desk.screen().contains("1/5") || desk.screen().contains("/5"));
+}
+
+#[test]
+fn the_cursor_goes_to_what_waits_unless_it_was_put_elsewhere() {
+    let mut desk = Desk::new(80, 24);
+    desk.up(77);
+    desk.write(":page upcalls");
+    desk.press("enter");
+    let old = ended(waiting(1, b"old"), "answered", 0, 10);
+    desk.list(Vec::new(), vec![old]);
+    desk.upcall("upcall-arrived", waiting(2, b"first"));
+    desk.upcall("upcall-arrived", waiting(3, b"second"));
+    assert!(desk.screen().contains("request     2, waiting"));
+    desk.upcall(
+        "upcall-gone",
+        ended(waiting(2, b"first"), "gone", ENOKEY, 10),
+    );
+    assert!(desk.screen().contains("request     3, waiting"));
+    desk.press("end");
+    desk.upcall("upcall-arrived", waiting(4, b"third"));
+    assert!(desk.screen().contains("request     1, answered"));
 }

@@ -8,10 +8,24 @@ use crate::things::{CREATED, Machine, hostile};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (40, 15), (200, 60)];
 
-/// The screen without what depends on the machine's time zone.
+/// The screen without what depends on the machine's time zone, and without the first line, which
+/// changes with every page that is added: [`the_first_line`] has it.
 fn picture(stage: &mut Stage) -> String {
     let created = keyctl_ns::view::time(CREATED);
-    stage.screen().replace(&created, "2026-01-01 12:00:00")
+    let screen = stage.screen().replace(&created, "2026-01-01 12:00:00");
+    screen.split_once('\n').unwrap().1.to_owned()
+}
+
+#[test]
+fn the_first_line() {
+    let mut lines = String::new();
+    for width in [40, 60, 80, 200] {
+        let mut stage = Stage::new(Look::of(width, 12), Machine::default().world());
+        stage.daemon_is_up();
+        lines += stage.screen().lines().next().unwrap();
+        lines.push('\n');
+    }
+    insta::assert_snapshot!(lines);
 }
 
 fn in_all_sizes(name: &str, machine: &Machine, keys: &str) {
@@ -97,7 +111,7 @@ fn a_question_before_something_is_destroyed() {
 
 #[test]
 fn the_help() {
-    in_all_sizes("help", &Machine::with_keys(0), "? m o v e");
+    in_all_sizes("help", &Machine::with_keys(0), "? u n l i n k");
 }
 
 #[test]
@@ -110,7 +124,8 @@ fn without_a_daemon() {
     );
     let down = keyns_tui::message::Feed::Down(failure);
     stage.send(keyns_tui::message::Message::Feed(Box::new(down)));
-    insta::assert_snapshot!(stage.screen());
+    assert!(stage.screen().contains("no keynsd: only your own keys"));
+    insta::assert_snapshot!(picture(&mut stage));
 }
 
 #[test]

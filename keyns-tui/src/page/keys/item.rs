@@ -214,11 +214,17 @@ impl Shown for KeyItem {
                 right: right(key, shared),
             },
             Self::Users => plain("users with keys on this machine".to_owned(), theme.heading),
-            Self::User(user) => Cells {
-                name: shared.users.show(user.uid),
-                style: theme.heading,
-                right: vec![(format!("{} keys", user.keys), 10)],
-            },
+            Self::User(user) => {
+                let keys = match user.keys {
+                    1 => "1 key".to_owned(),
+                    number => format!("{number} keys"),
+                };
+                Cells {
+                    name: shared.users.show(user.uid),
+                    style: theme.heading,
+                    right: vec![(keys, 10)],
+                }
+            }
             Self::Container(container) => Cells {
                 name: format!("container {}", text::line(&container.name, 80)),
                 style: theme.heading,

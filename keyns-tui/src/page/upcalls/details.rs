@@ -56,7 +56,8 @@ pub fn lines<'a>(known: &Known, now: Duration, shared: &'a Shared, width: u16) -
     lines.sentence("gid", &id(by.gid, by.container_gid));
     let handler = match &info.handler {
         Some(handler) => text::line(handler, room),
-        None => "none yet".to_owned(),
+        None if is_waiting(info) => "none yet".to_owned(),
+        None => "none".to_owned(),
     };
     lines.lines("handler", vec![handler], theme.base);
     if let Some(rule) = info.rule {

@@ -49,6 +49,8 @@ pub struct Upcalls {
     /// When the daemon went: ages stand still then.
     stale: Option<Duration>,
     drawn: Duration,
+    /// Whether the cursor was put on a request that has ended.
+    browses: bool,
 }
 
 impl Upcalls {
@@ -64,13 +66,34 @@ impl Upcalls {
             .chain(ended)
             .filter(|it| self.filter.wants(*it))
             .map(|it| it.info.id);
+        let row = self.list.cursor();
         self.list.arrange(rows);
+        let has_ended = |page: &Self| page.current().is_none_or(|known| !known.is_waiting());
+        if !self.browses && has_ended(self) {
+            // What the cursor stood on is no more to be answered. The next one is where it was, or
+            // above all those that have ended.
+            self.list.go_to(row);
+            if has_ended(self) {
+                self.list.go_to(self.requests.waiting().saturating_sub(1));
+            }
+            if has_ended(self) {
+                self.list.go_to(0);
+            }
+        }
         context.changed();
         self.query(context);
     }
 
     fn current(&self) -> Option<&Known> {
         self.requests.get(self.list.current()?)
+    }
+
+    /// Whoever goes to a request that has ended wants to stay there.
+    fn settle(&mut self, context: &mut Context<'_>) {
+        let row = self.list.cursor();
+        let is_waiting = self.current().is_none_or(Known::is_waiting);
+        self.browses = row > 0 && !is_waiting;
+        self.query(context);
     }
 
     /// Asks for the end of the texts of the request under the cursor.
@@ -181,7 +204,7 @@ const COLUMNS: [Column; 9] = [
     Column::text("REQUEST", 12).share(3),
     Column::text("FROM", 11).share(2).from(56),
     Column::number("PID", 8).from(90),
-    Column::text("HANDLER", 9).share(1).from(70),
+    Column::text("HANDLER", 12).share(1).from(70),
 ];
 
 /// The texts of the columns.
@@ -198,6 +221,12 @@ fn texts(known: &Known, now: Duration, width: usize) -> [String; 9] {
         false => view::milliseconds(info.age_ms),
     };
     let container = by.container.as_deref().unwrap_or("host");
+    let nobody = if known.is_waiting() {
+        "none yet"
+    } else {
+        "none"
+    };
+    let handler = info.handler.as_deref().unwrap_or(nobody);
     let doubt = if by.verified { "" } else { "unverified " };
     let program = text::line(by.command.bytes(), 16);
     [
@@ -216,7 +245,7 @@ fn texts(known: &Known, now: Duration, width: usize) -> [String; 9] {
         ),
         format!("{doubt}{}: {program}", text::line(container, 40)),
         by.pid.to_string(),
-        text::line(info.handler.as_deref().unwrap_or("none yet"), 40),
+        text::line(handler, 40),
     ]
 }
 
@@ -271,7 +300,7 @@ impl Page for Upcalls {
             Action::FromKeyring => self.respond(With::Copy, context),
             Action::Negate => self.respond(With::Negate, context),
             Action::Reject => self.respond(With::Reject, context),
-            action if self.list.act(action) => self.query(context),
+            action if self.list.act(action) => self.settle(context),
             _ => return false,
         }
         true
@@ -283,7 +312,7 @@ impl Page for Upcalls {
         } else if self.list.mouse(event) == Click::Entered {
             self.pane.toggle();
         }
-        self.query(context);
+        self.settle(context);
     }
 
     fn answer(&mut self, answer: &Answer, context: &mut Context<'_>) {
