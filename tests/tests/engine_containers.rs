@@ -328,10 +328,14 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
         program_passed: false,
     };
     let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
-    let lineage = [record];
+    let mut lineage = [record];
     let prepared = engine.engine.prepare(&lineage, &spec, &fds).unwrap();
     let error = prepared.release().unwrap_err();
     assert_eq!(error.errno(), Some(2), "{error}");
+    let undone = engine
+        .engine
+        .unregister(&mut lineage[0], &prepared.namespaces);
+    undone.unwrap();
     // It never ran, so another one may.
     let prepared = engine.engine.prepare(
         &lineage,
