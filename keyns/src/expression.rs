@@ -92,9 +92,9 @@ impl Expression {
         if !accepted.contains(implied) {
             return Err(Refusal::Implied(implied - accepted));
         }
-        let closest = |bits: &Bits| kernel.bits() & 0x3f == u16::from(bits.value());
         Ok(Self {
-            bits: Bits::every().find(closest).unwrap_or_default(),
+            // Nothing by the mask: it knows possessors, and not whose they are.
+            bits: Bits::NONE,
             kernel,
             implied,
             mediated: Rights::NONE,

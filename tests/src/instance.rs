@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::{bin_dir, engine, service_uid, unique};
 
@@ -145,6 +146,19 @@ impl Instance {
     #[must_use]
     pub fn daemon_pid(&self) -> Pid {
         Pid::from_raw(self.daemon.as_ref().unwrap().id().cast_signed())
+    }
+
+    /// Whether the engine has a feature, be it by the kernel or the daemon. What tests expect
+    /// differently on another engine follows from this and from nothing else.
+    ///
+    /// # Panics
+    /// When there is no such feature at all.
+    #[must_use]
+    pub fn has(&self, feature: &str) -> bool {
+        let rows: Value = serde_json::from_str(&self.ok(&["features", "--json"])).unwrap();
+        let rows = rows["features"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["name"] == feature).unwrap();
+        row["enforcer"] != "unavailable"
     }
 
     /// The varlink socket.

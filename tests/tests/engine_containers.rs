@@ -15,6 +15,8 @@ use keyns::engine::container::{
 use keyns::engine::paths::Paths;
 use keyns::engine::process::RunSpec;
 use keyns::engine::{self, Options};
+use keyns::feature::Enforcer;
+use keyns::probe::KernelFacts;
 use keyns_tests::{bin_dir, unique};
 
 struct Engine {
@@ -41,6 +43,12 @@ impl Engine {
             next: 1,
             made: Vec::new(),
         }
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        let rows = self.engine.features(&KernelFacts::probe().unwrap());
+        let row = rows.iter().find(|row| row.name == feature).unwrap();
+        row.enforcer != Enforcer::Unavailable
     }
 
     fn create(
@@ -224,6 +232,18 @@ fn a_nested_container_gets_a_slice_of_its_parents_ids_and_dies_with_it() {
         Namespace::Net,
     ]);
     let outer = engine.create("outer", kinds.clone(), Root::Usr, &[]);
+    if !engine.has("container-nesting") {
+        let spec = ContainerSpec {
+            id: ContainerId(engine.next),
+            path: "outer.inner".parse().unwrap(),
+            namespaces: kinds,
+            root: Root::Usr,
+            kill_on_close: false,
+        };
+        let refused = engine.engine.create(&spec, &[outer], &[]).unwrap_err();
+        assert!(refused.to_string().contains("cannot nest"), "{refused}");
+        return;
+    }
     // The parent must live: a nested PID namespace is made below its own.
     let mut lineage = [outer.clone()];
     let null = fs::File::open("/dev/null").unwrap();
@@ -328,10 +348,14 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
         program_passed: false,
     };
     let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
-    let lineage = [record];
+    let mut lineage = [record];
     let prepared = engine.engine.prepare(&lineage, &spec, &fds).unwrap();
     let error = prepared.release().unwrap_err();
     assert_eq!(error.errno(), Some(2), "{error}");
+    let undone = engine
+        .engine
+        .unregister(&mut lineage[0], &prepared.namespaces);
+    undone.unwrap();
     // It never ran, so another one may.
     let prepared = engine.engine.prepare(
         &lineage,

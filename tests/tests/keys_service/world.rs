@@ -31,6 +31,15 @@ impl World {
         }
     }
 
+    /// The mask of a copy: this, or what only its owner has where rights are in a list.
+    pub(crate) fn copy_mask(&self, by_mask: u32) -> u32 {
+        if self.instance.has("grant-inval-apart") {
+            0x003f_0000
+        } else {
+            by_mask
+        }
+    }
+
     pub(crate) fn connect(&self) -> Client {
         let connect = Client::connect(self.instance.socket());
         self.runtime

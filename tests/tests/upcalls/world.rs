@@ -64,6 +64,7 @@ impl World {
             .open(&self.log)
             .unwrap();
         let child = Command::new(bin_dir().join("keynsd"))
+            .args(["--engine", &keyns_tests::engine().to_string()])
             .args(["--instance", &self.instance, "--transient", "--helpers"])
             .arg(bin_dir())
             .args(["--service-uid", &self.service_uid.to_string()])

@@ -51,6 +51,11 @@ pub(in crate::engine) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
             "whoever may search a key may also read and invalidate it on this kernel",
         ),
         row(
+            "grant-inval-apart",
+            Unavailable,
+            "a mask cannot let a key be found and not be invalidated",
+        ),
+        row(
             "grant-expiry",
             Kernel,
             "the copy's time-out ends it, with or without the daemon",

@@ -12,7 +12,9 @@ use keyns_sys::container_abi::{ContainerAbi, Feature};
 use rustix::io::Errno;
 
 use super::super::choice::Options;
-use super::super::container::{ContainerId, ContainerRecord, ContainerSpec, IdRange, Namespace};
+use super::super::container::{
+    ContainerId, ContainerRecord, ContainerSpec, IdRange, Namespace, State,
+};
 use super::super::contract::Engine;
 use super::super::error::EngineError;
 use super::super::keyring::KeyWorker;
@@ -189,6 +191,10 @@ impl Engine for Patched {
     }
 
     fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError> {
+        if self.object(record).is_err() {
+            // The container is lost with its monitor, as will be found when it is looked for.
+            return Ok(());
+        }
         self.renew(record)
     }
 
@@ -249,7 +255,8 @@ impl Engine for Patched {
 
     fn intact(&self, record: &ContainerRecord) -> bool {
         // A monitor that was killed has taken the object along; its processes live on.
-        let kept = self.stock.watch(record.id).is_err() || self.object(record).is_ok();
+        let orphaned = record.state == State::Running && self.stock.watch(record.id).is_err();
+        let kept = orphaned || self.object(record).is_ok();
         kept && self.stock.intact(record)
     }
 

@@ -50,7 +50,12 @@ pub(super) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
         (
             "grant-search-alone",
             Unavailable,
-            "whoever finds a key may read it; invalidating it is a right of its own",
+            "whoever finds a key in a keyring of its own may read it",
+        ),
+        (
+            "grant-inval-apart",
+            Kernel,
+            "invalidating a key is a right of its own in its access control list",
         ),
     ];
     let queued = [
