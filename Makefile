@@ -30,6 +30,11 @@ programs: ## build all programs into target/keyns-bin
 test: ## check format and lints, then run every test on this machine's kernel (as root)
 	tools/test.sh
 
+.PHONY: test-kernel-debug
+test-kernel-debug: ## test the kernel of kernel/ while it looks for faults in itself; takes long (as root)
+	tools/requirements.sh kernel
+	KEYNS_KERNEL_DEBUG=1 cargo test --locked -p keyns-tests --test kernel
+
 .PHONY: demo
 demo: programs ## show everything on this machine, and leave it as it was (as root)
 	"$(KEYNS_BIN_DIR)/keyctl-ns" demo --yes
@@ -41,7 +46,11 @@ bench: programs ## measure what keyns costs, against what it replaces (as root)
 # The command reaches the shell as it is, whatever it contains.
 export CMD
 .PHONY: lab
-lab: programs ## boot another Linux with this machine's files: CMD='a command', else a shell (as root)
+lab: programs ## boot the kernel of kernel/ with this machine's files: CMD='a command', else a shell (as root)
+	@if [ -n "$$CMD" ]; then cargo xtask kernel boot -- bash -c "$$CMD"; else cargo xtask kernel boot; fi
+
+.PHONY: lab-old
+lab-old: programs ## same with the oldest Linux that keyns supports, Debian's 6.1
 	@if [ -n "$$CMD" ]; then tools/lab.sh bash -c "$$CMD"; else tools/lab.sh; fi
 
 .PHONY: install

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Boots a Linux as an ordinary process, with the files of this machine, and runs a command on it.
 #
-#   tools/lab.sh [--kernel FILE [--modules DIRECTORY]] [--timeout SECONDS] [--] [COMMAND [ARGUMENT…]]
+#   tools/lab.sh [--kernel FILE [--modules DIRECTORY]] [--memory SIZE] [--timeout SECONDS] [--]
+#       [COMMAND [ARGUMENT…]]
 #
 # The command sees the directory, the environment and the files it would see here, and may change all
 # of them: what it writes stays in the memory of that kernel and ends with it. Its output and its exit
@@ -9,7 +10,7 @@
 # which a terminal is needed.
 #
 # The kernel is Debian's Linux for user space (6.1 in Debian 12), or the given FILE, of which DIRECTORY
-# holds the modules.
+# holds the modules. It has 512M of memory, or the given SIZE.
 #
 # Exit status: the command's; 124 when time was up (300 seconds, for a shell never); 125 when the
 # kernel did not run to its end.
@@ -22,7 +23,7 @@ modules=
 timeout=300
 while [ $# -gt 0 ]; do
     case $1 in
-        --kernel | --modules | --timeout)
+        --kernel | --modules | --memory | --timeout)
             [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2; exit 2; }
             declare "${1#--}=$2"
             shift 2

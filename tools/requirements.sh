@@ -1,9 +1,11 @@
 #!/bin/bash
 # Makes sure that what the build needs beyond a Rust toolchain is there; on Debian and its kin,
 # installs what is missing.
+#
+#   tools/requirements.sh [kernel]                     kernel: what building a kernel needs
 set -euo pipefail
 
-if ! command -v cargo >/dev/null; then
+if [ "${1:-}" != kernel ] && ! command -v cargo >/dev/null; then
     echo "error: no Rust toolchain (cargo 1.90 or newer, rustc, clippy, rustfmt); rustup has one" >&2
     exit 1
 fi
@@ -16,6 +18,11 @@ command -v cc >/dev/null || missing+=(gcc)
 command -v unshare >/dev/null || missing+=(util-linux)
 # Looks for faults in the manual pages.
 command -v groff >/dev/null || missing+=(groff-base)
+if [ "${1:-}" = kernel ]; then
+    for program in make flex bison bc patch perl xz; do
+        command -v "$program" >/dev/null || missing+=("${program/%xz/xz-utils}")
+    done
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then

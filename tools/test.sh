@@ -17,6 +17,8 @@ step() { printf '\n== %s\n' "$*" >&2; }
 
 step "what is needed"
 tools/requirements.sh
+# Before anything is taken over: nothing is installed meanwhile.
+tools/requirements.sh kernel
 for package in user-mode-linux keyutils libkeyutils1; do
     tools/lab/fetch.sh "$package" >/dev/null
 done
@@ -24,6 +26,9 @@ done
 step "format and lints"
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "the kernel of kernel/"
+cargo xtask kernel build
 
 step "programs and tests"
 tools/programs.sh "$KEYNS_BIN_DIR"

@@ -21,10 +21,55 @@ pub fn repository() -> PathBuf {
 /// When the script cannot be executed.
 #[must_use]
 pub fn run(command: &[&str], patience: Duration) -> Ran {
+    boot(&[], command, patience)
+}
+
+/// As [`run`], on the kernel of `kernel/` (see [`patched`]).
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn run_patched(kernel: &Path, command: &[&str], patience: Duration) -> Ran {
+    let program = kernel.to_string_lossy();
+    let memory = if is_debug() { "2G" } else { "512M" };
+    boot(
+        &["--kernel", &program, "--memory", memory],
+        command,
+        patience,
+    )
+}
+
+/// The kernel of `kernel/`, which is built where it is not built yet: a program in a directory with
+/// its `config` and `selftests`.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn patched() -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["xtask", "kernel", "build"])
+        .args(is_debug().then_some("--debug"))
+        .current_dir(repository())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the kernel cannot be built");
+    let path = String::from_utf8(output.stdout).unwrap();
+    PathBuf::from(path.trim_end())
+}
+
+/// Whether that kernel is to look for faults in itself at run time: when `KEYNS_KERNEL_DEBUG` is set.
+#[must_use]
+pub fn is_debug() -> bool {
+    std::env::var_os("KEYNS_KERNEL_DEBUG").is_some()
+}
+
+fn boot(options: &[&str], command: &[&str], patience: Duration) -> Ran {
     let seconds = patience.as_secs().to_string();
     // If this process is killed, so is the kernel.
     let output = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "tools/lab.sh"])
+        .args(options)
         .args(["--timeout", &seconds, "--"])
         .args(command)
         .current_dir(repository())

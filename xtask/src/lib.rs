@@ -5,10 +5,13 @@
 //! that, [`manual`] renders. So the texts that `--help` shows and those of the manual are the same
 //! ones, and prose about ideas is written where it can be written well. What is made is checked in,
 //! so that neither packaging nor reading needs a toolchain; [`check`] holds it to what is in force.
+//!
+//! Besides, [`kernel`] builds the kernel whose patches are in `kernel/`.
 
 pub mod check;
 pub mod dashboard;
 pub mod generated;
+pub mod kernel;
 pub mod manual;
 pub mod markdown;
 pub mod programs;

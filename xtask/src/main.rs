@@ -1,4 +1,5 @@
-//! `cargo xtask`: makes the files that are generated from the command lines, or checks them.
+//! `cargo xtask`: makes the files that are generated from the command lines, or checks them; builds
+//! and boots the kernel.
 
 use std::process::ExitCode;
 
@@ -7,10 +8,16 @@ use xtask::{check, generated, root};
 const USAGE: &str = "\
 usage: cargo xtask man           write the manual pages, man/*.[1-8]
        cargo xtask completions   write the completions of keyns-tui and keynsd
-       cargo xtask check         say what is missing in texts, and which files are not up to date";
+       cargo xtask check         say what is missing in texts, and which files are not up to date
+       cargo xtask kernel ...    build, boot or check the kernel of kernel/";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "kernel"
+    {
+        return xtask::kernel::run(rest);
+    }
     let directory = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["man"] => "man",
         ["completions"] => "completions",

@@ -1,0 +1,142 @@
+//! `cargo xtask kernel`: the kernel of `kernel/`, built, booted and checked.
+//!
+//! What is built is kept in the user's cache, one directory for each combination of sources, patches
+//! and configuration, so that several checkouts share it and changing nothing costs nothing.
+
+mod build;
+mod check;
+mod series;
+mod source;
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::root;
+pub use build::Variant;
+
+const USAGE: &str = "\
+usage: cargo xtask kernel build [--unpatched] [--debug]
+           build it where it is not built yet, and print where it is
+       cargo xtask kernel boot [--unpatched] [--debug] [--timeout SECONDS] [-- COMMAND [ARGUMENT]...]
+           run a command on it with the files of this machine, or a shell
+       cargo xtask kernel check
+           say which patches do not apply, do not follow the style of the kernel or do not compile";
+
+/// Why nothing was built: what was tried, and what went wrong.
+type Fault = String;
+
+/// Does what the words after `kernel` say.
+#[must_use]
+pub fn run(words: &[String]) -> ExitCode {
+    let result = match words.split_first() {
+        Some((verb, rest)) => match (verb.as_str(), Options::parse(rest)) {
+            ("build", Some(options)) if !options.runs() => build(options.variant),
+            ("boot", Some(options)) => boot(&options),
+            ("check", Some(options)) if options == Options::default() => check::all(),
+            _ => return usage(),
+        },
+        None => return usage(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("error: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+/// What follows the verb.
+#[derive(Debug, Default, PartialEq)]
+struct Options {
+    variant: Variant,
+    timeout: Option<String>,
+    command: Vec<String>,
+}
+
+impl Options {
+    fn parse(words: &[String]) -> Option<Self> {
+        let mut options = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--unpatched" => options.variant.unpatched = true,
+                "--debug" => options.variant.debug = true,
+                "--timeout" => options.timeout = Some(words.next()?.clone()),
+                "--" => {
+                    options.command = words.cloned().collect();
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+
+    fn runs(&self) -> bool {
+        self.timeout.is_some() || !self.command.is_empty()
+    }
+}
+
+/// Where kernels and their sources are kept.
+fn cache() -> Result<PathBuf, Fault> {
+    let base = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(base) => PathBuf::from(base),
+        None => PathBuf::from(std::env::var_os("HOME").ok_or("HOME is not set")?).join(".cache"),
+    };
+    Ok(base.join("keyns/kernel"))
+}
+
+fn build(variant: Variant) -> Result<(), Fault> {
+    println!("{}", build::kernel(variant)?.join("linux").display());
+    Ok(())
+}
+
+fn boot(options: &Options) -> Result<(), Fault> {
+    let kernel = build::kernel(options.variant)?;
+    let mut lab = Command::new(root().join("tools/lab.sh"));
+    lab.arg("--kernel").arg(kernel.join("linux"));
+    if let Some(seconds) = &options.timeout {
+        lab.args(["--timeout", seconds]);
+    }
+    // For what runs there: where the self tests are.
+    lab.env("KEYNS_KERNEL_DIR", &kernel);
+    let error = lab.arg("--").args(&options.command).exec();
+    Err(format!("cannot execute tools/lab.sh: {error}"))
+}
+
+/// Runs a program whose messages go to standard error, and says which one failed.
+fn succeed(command: &mut Command) -> Result<(), Fault> {
+    let name = Path::new(command.get_program()).display().to_string();
+    // What this program prints is its result alone.
+    let status = command
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(|error| format!("cannot execute {name}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{name} failed ({status})"))
+    }
+}
+
+/// What a program prints, without the last line break.
+fn output(command: &mut Command) -> Result<String, Fault> {
+    let name = Path::new(command.get_program()).display().to_string();
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot execute {name}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{name} failed ({})", output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned())
+}

@@ -1,0 +1,153 @@
+//! Building: from Debian's sources to a kernel that is an ordinary program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::series::Series;
+use super::source::Source;
+use super::{Fault, cache, output, succeed};
+use crate::root;
+
+/// Which of the kernels.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// Debian's sources as they are.
+    pub unpatched: bool,
+    /// With everything that finds faults at run time.
+    pub debug: bool,
+}
+
+/// The directory of a kernel, `linux`, with its `config` and its `selftests`. Builds it where it is
+/// not there; of several that want it at once, one builds.
+pub(super) fn kernel(variant: Variant) -> Result<PathBuf, Fault> {
+    let source = Source::fetch()?;
+    let series = Series::read(variant)?;
+    let cache = cache()?;
+    let wanted = cache.join(series.key(&source.version)?);
+    if wanted.is_dir() {
+        return Ok(wanted);
+    }
+    fs::create_dir_all(&cache)
+        .map_err(|error| format!("cannot make {}: {error}", cache.display()))?;
+    let lock = fs::File::create(cache.join("lock"))
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| format!("cannot lock {}: {error}", cache.display()))?;
+    if !wanted.is_dir() {
+        succeed(Command::new(root().join("tools/requirements.sh")).arg("kernel"))?;
+        let work = cache.join("new");
+        remove(&work)?;
+        fs::create_dir(&work)
+            .map_err(|error| format!("cannot make {}: {error}", work.display()))?;
+        let built = build(&source, &series, variant, &work)?;
+        // By rename, so that what is there is whole.
+        fs::rename(&built, &wanted)
+            .map_err(|error| format!("cannot make {}: {error}", wanted.display()))?;
+        remove(&work)?;
+    }
+    drop(lock);
+    Ok(wanted)
+}
+
+fn remove(directory: &Path) -> Result<(), Fault> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)
+            .map_err(|error| format!("cannot remove {}: {error}", directory.display()))?;
+    }
+    Ok(())
+}
+
+/// Builds below a directory and returns that of the result.
+fn build(
+    source: &Source,
+    series: &Series,
+    variant: Variant,
+    work: &Path,
+) -> Result<PathBuf, Fault> {
+    eprintln!(
+        "building Linux {} with {} patches; this takes some minutes",
+        source.version,
+        series.patches().len()
+    );
+    let tree = source.unpack(work)?;
+    source.patch(&tree, series)?;
+    let objects = work.join("objects");
+    configure(&tree, &objects, &series.configuration()?)?;
+    compile(&tree, &objects)?;
+
+    let built = work.join("built");
+    let failed = |error: std::io::Error| format!("cannot make {}: {error}", built.display());
+    fs::create_dir(&built).map_err(failed)?;
+    fs::copy(objects.join("linux"), built.join("linux")).map_err(failed)?;
+    fs::copy(objects.join(".config"), built.join("config")).map_err(failed)?;
+    if !variant.debug {
+        succeed(
+            Command::new("strip")
+                .arg("--strip-debug")
+                .arg(built.join("linux")),
+        )?;
+    }
+    let tests = tree.join("tools/testing/selftests/containers");
+    if tests.is_dir() {
+        let out = built.join("selftests");
+        fs::create_dir(&out).map_err(failed)?;
+        succeed(
+            Command::new("make")
+                .arg("--silent")
+                .arg("--directory")
+                .arg(&tests)
+                .arg(format!("OUTPUT={}", out.display())),
+        )?;
+    }
+    Ok(built)
+}
+
+fn make(tree: &Path, objects: &Path) -> Command {
+    let mut make = Command::new("nice");
+    make.args(["make", "--silent", "ARCH=um"])
+        .arg("--directory")
+        .arg(tree)
+        .arg(format!("O={}", objects.display()));
+    if Command::new("ccache").arg("--version").output().is_ok() {
+        make.arg("CC=ccache gcc");
+    }
+    make
+}
+
+/// Makes a configuration in which nothing is on besides what the lines ask for and what that needs.
+pub(super) fn configure(tree: &Path, objects: &Path, lines: &str) -> Result<(), Fault> {
+    let failed = |error: std::io::Error| format!("cannot configure the kernel: {error}");
+    fs::create_dir_all(objects).map_err(failed)?;
+    let wanted = objects.join("wanted.config");
+    fs::write(&wanted, lines).map_err(failed)?;
+    succeed(
+        make(tree, objects)
+            .arg("allnoconfig")
+            .env("KCONFIG_ALLCONFIG", &wanted),
+    )?;
+    // An option that does not exist here, or lacks what it depends on, is dropped without a word.
+    let made = fs::read_to_string(objects.join(".config")).map_err(failed)?;
+    let absent: Vec<&str> = lines
+        .lines()
+        .filter(|line| line.starts_with("CONFIG_"))
+        .filter(|line| !made.lines().any(|made| made == *line))
+        .collect();
+    if absent.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "this Linux has no such options, or lacks what they need: {}",
+            absent.join(", ")
+        ))
+    }
+}
+
+/// Compiles on all processors, without getting in anybody's way.
+pub(super) fn compile(tree: &Path, objects: &Path) -> Result<(), Fault> {
+    let processors = output(&mut Command::new("nproc"))?;
+    succeed(
+        make(tree, objects)
+            .arg(format!("--jobs={processors}"))
+            .arg("linux"),
+    )
+}

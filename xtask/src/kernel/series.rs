@@ -1,0 +1,90 @@
+//! What is made of the sources: the patches in their order, and the configuration.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{Fault, Variant};
+use crate::root;
+
+/// The patches and fragments of configuration of one variant.
+#[derive(Debug)]
+pub(super) struct Series {
+    patches: Vec<PathBuf>,
+    fragments: Vec<PathBuf>,
+}
+
+impl Series {
+    /// Reads `kernel/`.
+    pub(super) fn read(variant: Variant) -> Result<Self, Fault> {
+        let folder = root().join("kernel");
+        let mut patches = Vec::new();
+        if !variant.unpatched {
+            let directory = folder.join("patches");
+            let entries = fs::read_dir(&directory)
+                .map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
+            patches = entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|end| end == "patch"))
+                .collect();
+            // Their names begin with their numbers.
+            patches.sort();
+        }
+        let mut names = vec!["lab", "uml"];
+        if !variant.unpatched {
+            names.push("keyns");
+        }
+        if variant.debug {
+            names.push("debug");
+        }
+        let fragments = names
+            .iter()
+            .map(|name| folder.join("config").join(format!("{name}.config")))
+            .collect();
+        Ok(Self { patches, fragments })
+    }
+
+    pub(super) fn patches(&self) -> &[PathBuf] {
+        &self.patches
+    }
+
+    /// All lines of the configuration.
+    pub(super) fn configuration(&self) -> Result<String, Fault> {
+        self.fragments.iter().map(|path| text(path)).collect()
+    }
+
+    /// A name for what becomes of these sources with this series, the same only where all is the same.
+    pub(super) fn key(&self, version: &str) -> Result<String, Fault> {
+        let mut all = format!("{version}\n{}\n", self.configuration()?);
+        for patch in &self.patches {
+            all += &text(patch)?;
+        }
+        Ok(format!("{version}-{}", digest(all.as_bytes())?))
+    }
+}
+
+fn text(path: &Path) -> Result<String, Fault> {
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// The first half of SHA-256, in hex.
+fn digest(bytes: &[u8]) -> Result<String, Fault> {
+    let failed = |error: std::io::Error| format!("cannot execute sha256sum: {error}");
+    let mut child = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut input) = child.stdin.take() {
+        std::io::Write::write_all(&mut input, bytes).map_err(failed)?;
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.get(..32) {
+        Some(half) if output.status.success() => Ok(half.to_owned()),
+        _ => Err("sha256sum failed".to_owned()),
+    }
+}

@@ -1,0 +1,78 @@
+//! The sources of Linux as Debian has them, unpacked and patched.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::series::Series;
+use super::{Fault, output, succeed};
+use crate::root;
+
+const PACKAGE: &str = "linux-source-6.12";
+
+/// A version of Debian's source package.
+#[derive(Debug)]
+pub(super) struct Source {
+    package: PathBuf,
+    /// Debian's version, for example `6.12.117-1~deb12u1`.
+    pub(super) version: String,
+}
+
+impl Source {
+    /// Fetches the package where it is not in the cache.
+    pub(super) fn fetch() -> Result<Self, Fault> {
+        let fetched = output(Command::new(root().join("tools/lab/fetch.sh")).arg(PACKAGE))
+            .map_err(|fault| format!("cannot fetch {PACKAGE}: {fault}"))?;
+        let package = PathBuf::from(fetched);
+        let version = output(
+            Command::new("dpkg-deb")
+                .arg("--field")
+                .arg(package.join("package.deb"))
+                .arg("Version"),
+        )?;
+        Ok(Self { package, version })
+    }
+
+    /// Unpacks the sources into an empty directory and returns that of the tree.
+    pub(super) fn unpack(&self, into: &Path) -> Result<PathBuf, Fault> {
+        let archive = self
+            .package
+            .join("files/usr/src")
+            .join(format!("{PACKAGE}.tar.xz"));
+        succeed(
+            Command::new("tar")
+                .args(["--extract", "--no-same-owner", "--file"])
+                .arg(&archive)
+                .arg("--directory")
+                .arg(into),
+        )
+        .map_err(|fault| format!("cannot unpack {}: {fault}", archive.display()))?;
+        Ok(into.join(PACKAGE))
+    }
+
+    /// Applies the patches in their order, and names the first that does not fit.
+    pub(super) fn patch(&self, tree: &Path, series: &Series) -> Result<(), Fault> {
+        for patch in series.patches() {
+            self.apply(tree, patch)?;
+        }
+        Ok(())
+    }
+
+    /// Applies one patch, whose context must be there to the letter.
+    pub(super) fn apply(&self, tree: &Path, patch: &Path) -> Result<(), Fault> {
+        succeed(
+            Command::new("patch")
+                .args(["--strip=1", "--forward", "--batch", "--fuzz=0", "--silent"])
+                .arg("--no-backup-if-mismatch")
+                .arg("--input")
+                .arg(patch)
+                .current_dir(tree),
+        )
+        .map_err(|_| {
+            format!(
+                "{} does not apply to Debian's Linux {} with the patches before it",
+                patch.strip_prefix(root()).unwrap_or(patch).display(),
+                self.version
+            )
+        })
+    }
+}
