@@ -5,6 +5,7 @@
 
 mod agent;
 mod crowd;
+mod dashboard;
 mod denizen;
 mod host;
 mod idle;

@@ -10,8 +10,8 @@ use keyns_tests::{bin_dir, leftovers};
 use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
-    Failure, agent, crowd, denizen, host, idle, keyctl, machine, ping, request_key, round_trip,
-    upcall,
+    Failure, agent, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, request_key,
+    round_trip, upcall,
 };
 
 /// Measure what keyns costs
@@ -48,9 +48,11 @@ enum Part {
     Crowd,
     /// The program keyctl, against the original
     Keyctl,
+    /// The dashboard
+    Tui,
 }
 
-const ALL: [Part; 7] = [
+const ALL: [Part; 8] = [
     Part::Upcall,
     Part::Host,
     Part::RequestKey,
@@ -58,6 +60,7 @@ const ALL: [Part; 7] = [
     Part::Idle,
     Part::Crowd,
     Part::Keyctl,
+    Part::Tui,
 ];
 
 /// Processes that the measurement starts.
@@ -120,6 +123,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,
             Part::Keyctl => keyctl::measure(plan)?,
+            Part::Tui => dashboard::measure()?,
         };
         table.rows.extend(rows);
     }

@@ -36,6 +36,14 @@ impl Sample {
         self.at(95)
     }
 
+    /// The 95th percentile as a sample of its own, to hold it to a goal.
+    ///
+    /// # Errors
+    /// None: there is one duration at least.
+    pub(crate) fn of_p95(&self) -> Result<Self, Failure> {
+        Self::new(vec![self.p95()])
+    }
+
     /// Nearest rank.
     fn at(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
