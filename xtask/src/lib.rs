@@ -11,8 +11,10 @@ pub mod dashboard;
 pub mod generated;
 pub mod manual;
 pub mod markdown;
+pub mod pictures;
 pub mod programs;
 pub mod roff;
+pub mod svg;
 pub mod template;
 
 use std::path::{Path, PathBuf};
