@@ -16,6 +16,8 @@ command -v cc >/dev/null || missing+=(gcc)
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 # unshare and flock; mountpoint.
 command -v unshare >/dev/null || missing+=(util-linux)
+# Drives the dashboard in tests.
+command -v tmux >/dev/null || missing+=(tmux)
 # Looks for faults in the manual pages.
 command -v groff >/dev/null || missing+=(groff-base)
 if [ "${1:-}" = kernel ]; then

@@ -14,8 +14,10 @@ pub mod generated;
 pub mod kernel;
 pub mod manual;
 pub mod markdown;
+pub mod pictures;
 pub mod programs;
 pub mod roff;
+pub mod svg;
 pub mod template;
 
 use std::path::{Path, PathBuf};

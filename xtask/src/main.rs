@@ -3,11 +3,12 @@
 
 use std::process::ExitCode;
 
-use xtask::{check, generated, root};
+use xtask::{check, generated, pictures, root};
 
 const USAGE: &str = "\
 usage: cargo xtask man           write the manual pages, man/*.[1-8]
        cargo xtask completions   write the completions of keyns-tui and keynsd
+       cargo xtask pictures      draw the pictures of the dashboard, man/pictures/*.svg (as root)
        cargo xtask check         say what is missing in texts, and which files are not up to date
        cargo xtask kernel ...    build, boot or check the kernel of kernel/";
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let directory = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["man"] => "man",
         ["completions"] => "completions",
+        ["pictures"] => return draw(),
         ["check"] => return report(&check::all()),
         _ => {
             eprintln!("{USAGE}");
@@ -47,6 +49,16 @@ fn write(directory: &str) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn draw() -> ExitCode {
+    match pictures::draw() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: cannot draw the pictures\n  cause: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn report(faults: &[String]) -> ExitCode {

@@ -12,6 +12,7 @@
 mod daemons;
 mod exits;
 mod places;
+mod story;
 mod typed;
 
 use std::process::Command;
