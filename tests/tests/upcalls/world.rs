@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use keyns::takeover::{TakeOver, TakeOverError, take_over};
 use keyns_interfaces::agents::{Complete, NotMine, Registration, Reject, Serve};
 use keyns_interfaces::containers::{Create, Namespace, Root, Run};
+use keyns_interfaces::manager::GetFeatures;
 use keyns_interfaces::upcalls::{
     Answer, Answered, Intercept, List, Listing, Response, Target, UpcallInfo,
 };
@@ -54,6 +55,13 @@ impl World {
         };
         world.start_daemon();
         world
+    }
+
+    /// Whether the engine has a feature.
+    pub(crate) fn has(&self, feature: &str) -> bool {
+        let features = self.call(&GetFeatures {}).unwrap().features;
+        let row = features.iter().find(|row| row.name == feature).unwrap();
+        row.enforcer != "unavailable"
     }
 
     /// Starts the daemon and waits until it answers.

@@ -1,0 +1,149 @@
+//! What a kernel with container objects enforces and a stock kernel does not. On a stock kernel there
+//! is nothing to see: `features` says so, and these tests look at that first.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use keyns_tests::bin_dir;
+use keyns_tests::instance::{Instance, Ran};
+
+fn container(instance: &Instance, name: &str) {
+    instance.ok(&["container", "create", name, "--root", "usr"]);
+    let run = ["container", "run", "--detach", name, "--", "sleep", "1000"];
+    instance.ok(&run);
+}
+
+/// Runs `keyctl` inside, in a process and a session keyring of its own.
+fn keyctl(instance: &Instance, container: &str, words: &[&str]) -> Ran {
+    let program = bin_dir().join("keyctl");
+    let program = program.to_str().unwrap();
+    let exec = [
+        "container",
+        "exec",
+        container,
+        "--program",
+        program,
+        "--",
+        "keyctl",
+    ];
+    instance.run(&[&exec[..], words].concat())
+}
+
+#[test]
+fn a_container_has_what_it_was_granted_and_its_neighbour_has_nothing() {
+    let instance = Instance::start("exact");
+    if instance.has("grant-inval-apart") {
+        for name in ["web", "db"] {
+            container(&instance, name);
+        }
+        let mut add = instance
+            .command(&["add", "user", "k", "--container", "web"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        add.stdin.take().unwrap().write_all(b"secret").unwrap();
+        assert!(add.wait().unwrap().success());
+        let grant = ["web/user:k", "container:web", "search,view"];
+        instance.ok(&[&["grant"], &grant[..], &["--accept-implied", "read"]].concat());
+
+        let found = keyctl(&instance, "web", &["request", "user", "k"]);
+        assert_eq!(found.code, 0, "{}", found.err);
+        let serial = found.out.trim();
+        let printed = keyctl(&instance, "web", &["print", serial]);
+        assert_eq!(printed.out.trim(), "secret", "{}", printed.err);
+        for forbidden in [
+            &["invalidate", serial][..],
+            &["revoke", serial],
+            &["update", serial, "other"],
+            &["setperm", serial, "0x3f3f3f3f"],
+            &["link", serial, "@s"],
+        ] {
+            let ran = keyctl(&instance, "web", forbidden);
+            assert!(
+                ran.err.contains("Permission denied"),
+                "{forbidden:?} {}",
+                ran.err
+            );
+        }
+        // Its neighbour knows the number and can do nothing with it.
+        for useless in [&["describe", serial][..], &["print", serial]] {
+            let ran = keyctl(&instance, "db", useless);
+            assert!(
+                ran.err.contains("Permission denied"),
+                "{useless:?} {}",
+                ran.err
+            );
+        }
+        let absent = keyctl(&instance, "db", &["request", "user", "k"]);
+        assert!(
+            absent.err.contains("Required key not available"),
+            "{}",
+            absent.err
+        );
+        let still = keyctl(&instance, "web", &["print", serial]);
+        assert_eq!(still.out.trim(), "secret", "{}", still.err);
+    }
+    instance.stop();
+}
+
+#[test]
+fn the_container_keyring_cannot_be_destroyed_from_inside() {
+    let instance = Instance::start("ring");
+    if instance.has("grant-inval-apart") {
+        container(&instance, "web");
+        let shown = keyctl(&instance, "web", &["rlist", "@s"]);
+        let keyring = shown.out.trim().to_owned();
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        for forbidden in [
+            &["invalidate", &keyring][..],
+            &["clear", &keyring],
+            &["add", "user", "x", "y", &keyring],
+            &["setperm", &keyring, "0x3f3f3f3f"],
+        ] {
+            let ran = keyctl(&instance, "web", forbidden);
+            assert!(
+                ran.err.contains("Permission denied"),
+                "{forbidden:?} {}",
+                ran.err
+            );
+        }
+    }
+    instance.stop();
+}
+
+#[test]
+fn the_kernel_knows_the_container_by_its_name_as_long_as_it_lives() {
+    let instance = Instance::start("named");
+    let listed = || fs::read_to_string("/proc/containers").unwrap();
+    // Nobody else's container has such a name.
+    let name = format!("n{}", std::process::id());
+    // A dead one is listed until nobody refers to it any more; 2 is DEAD in the column of flags.
+    let line = |text: &str| {
+        text.lines()
+            .map(|l| l.split_whitespace().collect::<Vec<_>>())
+            .filter(|columns| columns[0] == name)
+            .any(|columns| u32::from_str_radix(columns[3], 16).unwrap() & 2 == 0)
+    };
+    if instance.has("container-membership-without-namespaces")
+        && fs::exists("/proc/containers").unwrap()
+    {
+        container(&instance, &name);
+        assert!(line(&listed()), "{}", listed());
+        let status = instance.ok(&["container", "exec", &name, "--", "cat", "/proc/self/status"]);
+        assert!(status.contains("Container:\t"), "{status}");
+        instance.ok(&["container", "kill", &name]);
+        assert!(!line(&listed()), "{}", listed());
+        // The name is free again.
+        container(&instance, &name);
+    }
+    instance.stop();
+}
