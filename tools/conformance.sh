@@ -29,8 +29,11 @@ cargo build --quiet --locked -p keyns-tests --bins
 takeover=$PWD/${CARGO_TARGET_DIR:-target}/debug/with-takeover
 failed=()
 for suite in "${suites[@]}"; do
+    # Of the programs that cargo names, the suite itself.
     program=$(cargo test --quiet --locked -p keyns-tests --test "$suite" --no-run \
-        --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+        --message-format=json |
+        sed -n '/"kind":\["test"\][^}]*"name":"'"$suite"'"/s/.*"executable":"\([^"]*\)".*/\1/p')
+    [ -x "$program" ] || { echo "error: cargo builds no suite $suite" >&2; exit 2; }
     echo "== $suite"
     tools/lab.sh --kernel "$kernel" --timeout 600 -- \
         "$takeover" "$KEYNS_BIN_DIR" "$program" --test-threads 1 "${skip[@]}" || failed+=("$suite")

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use keyns_sys::container::{self, flags};
-use keyns_sys::container_abi::ContainerAbi;
+use keyns_sys::container_abi::{ContainerAbi, Feature};
 use keyns_sys::container_key::{self, Subject, rights};
 use keyns_sys::process::{self, Fork, SingleThreaded};
 use keyns_sys::{KeySerial, execute, key};
@@ -41,16 +41,27 @@ fn main() -> Outcome<()> {
     let own = container_key::own_container_keyring(&abi)
         .ok_or("this kernel has no container keyrings")?;
 
+    // A kernel that cannot mount into containers can let this one see what is mounted here.
+    let mounts = abi.has(Feature::Mounts);
+    let own_mounts = if mounts {
+        flags::NEW_EMPTY_FS_NS
+    } else {
+        flags::NEW_FS_NS
+    };
     let container = step(
         "make the container",
         container::create(
             &abi,
             c"foo-test",
-            flags::NEW_EMPTY_FS_NS | flags::NEW_PID_NS | flags::KILL_ON_CLOSE,
+            own_mounts | flags::NEW_PID_NS | flags::KILL_ON_CLOSE,
         ),
     )?;
     print!("{}", fs::read_to_string("/proc/containers")?);
-    mount(&abi, &container, &root)?;
+    if mounts {
+        mount(&abi, &container, &root)?;
+    } else {
+        println!("This kernel cannot mount into containers; its root is a copy of ours");
+    }
     give_keys(&abi, &container)?;
 
     match step(

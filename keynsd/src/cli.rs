@@ -34,7 +34,7 @@ struct DaemonArgs {
     #[arg(long, value_name = "NAME", default_value = "main", value_parser = instance)]
     instance: Paths,
     /// How containers are made: “mainline” works on every kernel, “patched” only where the kernel has
-    /// container objects; “auto” takes the one that does most on this kernel
+    /// container objects; “auto” is “mainline” so far
     #[arg(long, value_name = "ENGINE", default_value_t, value_parser = engine_parser())]
     engine: EngineChoice,
     /// Directory of keyns-stage, keyns-monitor and keyns-shelter [default: beside keynsd, else

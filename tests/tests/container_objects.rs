@@ -12,9 +12,10 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use keyns_tests::bin_dir;
-use keyns_tests::instance::{Instance, Ran};
+use keyns_tests::instance::{Instance, PATIENCE, Ran};
 
 fn container(instance: &Instance, name: &str) {
     instance.ok(&["container", "create", name, "--root", "usr"]);
@@ -144,6 +145,51 @@ fn the_kernel_knows_the_container_by_its_name_as_long_as_it_lives() {
         assert!(!line(&listed()), "{}", listed());
         // The name is free again.
         container(&instance, &name);
+    }
+    instance.stop();
+}
+
+#[test]
+fn a_request_is_answered_out_of_the_kernels_queue_and_no_program_is_started() {
+    let instance = Instance::start("queue");
+    if instance.has("upcall-killable") {
+        container(&instance, "web");
+        instance.ok(&["intercept", "web", "user", "--to", "desk"]);
+        let keyctl = bin_dir().join("keyctl");
+        let words = ["keyctl", "request2", "user", "wanted", "please", "@s"];
+        let exec = [
+            "container",
+            "exec",
+            "web",
+            "--program",
+            keyctl.to_str().unwrap(),
+            "--",
+        ];
+        let asker = instance
+            .command(&[&exec[..], &words].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !instance.ok(&["upcalls"]).contains("wanted") {
+            assert!(Instant::now() < deadline, "{}", instance.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let programs = fs::read_dir("/proc").unwrap().filter(|process| {
+            let comm = process.as_ref().unwrap().path().join("comm");
+            fs::read_to_string(comm).is_ok_and(|name| name.starts_with("keyns-upcall"))
+        });
+        assert_eq!(programs.count(), 0, "the kernel has started a program");
+        let mut answer = instance
+            .command(&["answer", "1", "--payload-stdin"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        answer.stdin.take().unwrap().write_all(b"here").unwrap();
+        assert!(answer.wait().unwrap().success());
+        let asked = asker.wait_with_output().unwrap();
+        assert!(asked.status.success());
     }
     instance.stop();
 }

@@ -25,7 +25,7 @@ pub struct Options {
 /// The engine that somebody asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// Whichever does most on this kernel.
+    /// The one for stock kernels, as long as it is the only one that does everything.
     #[default]
     Auto,
     /// The one for stock kernels.

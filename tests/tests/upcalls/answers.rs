@@ -275,7 +275,7 @@ fn without_a_rule_a_request_fails_at_once_and_reaches_no_program_of_the_host() {
     let begun = Instant::now();
     assert_eq!(web.do_("ask user a x"), Err(ENOKEY));
     assert!(begun.elapsed() < Duration::from_secs(1));
-    let ended = &world.list().history;
+    let ended = &world.ended(1).history;
     assert_eq!(ended.len(), 1);
     assert_eq!(
         (ended[0].state.as_str(), ended[0].outcome),
@@ -419,7 +419,7 @@ fn a_request_that_waits_for_the_key_worker_ends_with_its_container() {
     let took = begun.elapsed();
     assert!(took < Duration::from_millis(1500), "{took:?}");
     assert!(!worker.is_finished(), "the key worker was not stopped");
-    assert_eq!(world.list().upcalls, []);
+    assert_eq!(world.ended(1).upcalls, []);
     assert!(killed.join().unwrap());
     worker.join().unwrap();
 }

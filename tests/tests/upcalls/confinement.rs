@@ -63,7 +63,7 @@ fn dns_answers_are_given_only_to_networks_of_their_own() {
     let mut shared = world.container("shared");
     world.intercept("shared", "dns_resolver", queue("desk"));
     assert_eq!(shared.do_("ask dns_resolver a:example.org x"), Err(EPERM));
-    assert_eq!(world.list().history[0].outcome, Some(EPERM));
+    assert_eq!(world.ended(1).history[0].outcome, Some(EPERM));
     let mut own = world.container_with("own", &[Namespace::Net]);
     world.intercept("own", "dns_resolver", queue("desk"));
     own.tell("value dns_resolver a:example.org x");
