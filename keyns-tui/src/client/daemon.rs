@@ -312,3 +312,27 @@ impl Daemon {
         })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_of_a_file_is_taken_byte_for_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("payload");
+        std::fs::write(&path, b"secret\n\0").unwrap();
+        assert_eq!(content(&path).unwrap().bytes(), b"secret\n\0");
+    }
+
+    #[test]
+    fn what_could_keep_everybody_waiting_is_no_payload() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in [directory.path(), Path::new("/dev/zero")] {
+            let error = content(path).unwrap_err();
+            assert!(error.cause.unwrap().contains("no regular file"));
+        }
+        let error = content(&directory.path().join("a\u{1b}b")).unwrap_err();
+        assert!(error.message.contains("a\\x1bb"), "{error}");
+    }
+}

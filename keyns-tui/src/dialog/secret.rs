@@ -82,7 +82,7 @@ impl Secret {
         };
         let dots = "•".repeat(self.text.chars().take(12).count());
         match bytes {
-            0 => "type or paste it; it is not shown".to_owned(),
+            0 => "typed or pasted unseen".to_owned(),
             _ => format!("{dots} {bytes} {unit}{note}"),
         }
     }

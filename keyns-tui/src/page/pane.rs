@@ -37,7 +37,7 @@ impl Pane {
     pub fn act(&mut self, action: Action) -> bool {
         let page = self.height.max(2) - 1;
         match action {
-            Action::Enter => self.toggle(),
+            Action::Enter | Action::Details => self.toggle(),
             Action::Close | Action::ClearFilter if self.is_alone => self.toggle(),
             Action::Up if self.is_alone => self.top = self.top.saturating_sub(1),
             Action::Down if self.is_alone => self.top = self.top.saturating_add(1),
@@ -84,6 +84,14 @@ impl Pane {
         let way = if self.is_alone { "Down" } else { "Enter" };
         more(frame, area, below, way, shared);
     }
+}
+
+/// Draws the beginning of details that a dialog shows whole, and says so where they do not fit.
+pub fn beginning(frame: &mut Frame<'_>, area: Rect, lines: Lines<'_>, shared: &Shared) {
+    let below = lines.height().saturating_sub(usize::from(area.height));
+    lines.draw(frame, area, 0);
+    let way = shared.keymap.first(Action::Details);
+    more(frame, area, below, &way, shared);
 }
 
 /// Says in the last row of an area how many lines are below it, and how to get there.

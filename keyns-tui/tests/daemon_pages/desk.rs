@@ -113,6 +113,11 @@ impl Desk {
         }
     }
 
+    pub(crate) fn resize(&mut self, columns: u16, rows: u16) {
+        self.terminal.backend_mut().resize(columns, rows);
+        self.tell(Message::Input(Input::Resize(columns, rows)));
+    }
+
     pub(crate) fn write(&mut self, text: &str) {
         for c in text.chars() {
             let key = KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE);
@@ -168,8 +173,15 @@ impl Desk {
         self.app.damage() == Damage::None
     }
 
-    /// The screen, with times of day that do not depend on where the test runs.
-    pub(crate) fn screen(&mut self) -> String {
+    /// Draws it, and says whether a character is on the screen.
+    pub(crate) fn shows(&mut self, c: char) -> bool {
+        self.terminal.draw(|frame| self.app.draw(frame)).unwrap();
+        let mut cells = self.terminal.backend().buffer().content.iter();
+        cells.any(|cell| cell.symbol().contains(c))
+    }
+
+    /// The screen as it is.
+    pub(crate) fn raw(&mut self) -> String {
         self.terminal.draw(|frame| self.app.draw(frame)).unwrap();
         let buffer = self.terminal.backend().buffer();
         let mut screen = String::new();
@@ -186,8 +198,14 @@ impl Desk {
             screen += line.trim_end();
             screen.push('\n');
         }
-        for second in 0..300 {
-            let clock = keyctl_ns::view::clock(NOON - 100_000 + second * 1000);
+        screen
+    }
+
+    /// The screen, with times of day that do not depend on where the test runs.
+    pub(crate) fn screen(&mut self) -> String {
+        let mut screen = self.raw();
+        for minute in 0..6 {
+            let clock = keyctl_ns::view::clock(NOON - 120_000 + minute * 60_000);
             screen = screen.replace(&clock[..5], "HH:MM");
         }
         let date = keyctl_ns::view::time(NOON / 1000);

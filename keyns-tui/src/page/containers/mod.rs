@@ -17,7 +17,7 @@ use ratatui::text::Line as Row;
 
 use self::item::ContainerItem;
 use super::tree_view::{Outcome, TreeView};
-use super::{Page, beside};
+use super::{Page, beside, pane};
 use crate::action::{Action, Scope};
 use crate::app::shared::{Context, Link, Shared, sentence};
 use crate::client::{Answer, Named, Reply, Request, Ticket};
@@ -201,6 +201,10 @@ impl Page for Containers {
     }
 
     fn act(&mut self, action: Action, context: &mut Context<'_>) -> bool {
+        if action == Action::Details {
+            self.enlarge(context);
+            return true;
+        }
         match self.view.act(action) {
             Outcome::NotMine => {
                 let item = self.view.tree.current_item();
@@ -327,7 +331,8 @@ impl Page for Containers {
         self.view.draw(frame, parts.list, shared);
         if let (Some(area), Some(item)) = (parts.details, self.view.tree.current_item()) {
             let contents = self.current().and_then(|it| self.contents.get(&it.id));
-            details::lines(item, contents, shared, area.width).draw(frame, area, 0);
+            let lines = details::lines(item, contents, shared, area.width);
+            pane::beginning(frame, area, lines, shared);
         }
     }
 }

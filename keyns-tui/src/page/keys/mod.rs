@@ -17,7 +17,7 @@ use ratatui::layout::Rect;
 use self::details::Known;
 use self::item::{KeyItem, Place};
 use super::tree_view::{Outcome, TreeView};
-use super::{Page, beside};
+use super::{Page, beside, pane};
 use crate::action::{Action, Scope};
 use crate::app::shared::{Context, Shared, sentence};
 use crate::client::{Answer, Described, Failure, OwnKeyring, Reply, Request, Ticket};
@@ -343,10 +343,15 @@ impl Page for Keys {
         context.ask(Request::Containers);
         (self.described, self.describing) = (None, None);
         (self.acl, self.listing) = (None, None);
+        self.describe(context);
         self.reread(false, context);
     }
 
     fn act(&mut self, action: Action, context: &mut Context<'_>) -> bool {
+        if action == Action::Details {
+            self.enlarge(context);
+            return true;
+        }
         match self.view.act(action) {
             Outcome::NotMine => return self.act_on_keys(action, context),
             Outcome::Unread(id) => self.read(id, context),
@@ -480,7 +485,8 @@ impl Page for Keys {
         let parts = beside::split(frame, area, shared);
         self.view.draw(frame, parts.list, shared);
         if let (Some(area), Some(item)) = (parts.details, self.view.tree.current_item()) {
-            details::lines(item, self.known(), shared, area.width).draw(frame, area, 0);
+            let lines = details::lines(item, self.known(), shared, area.width);
+            pane::beginning(frame, area, lines, shared);
         }
     }
 }
