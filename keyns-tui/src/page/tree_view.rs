@@ -10,6 +10,7 @@ use ratatui::text::{Line as Row, Span};
 
 use crate::action::Action;
 use crate::app::shared::Shared;
+use crate::dialog::help::wrap;
 use crate::filter::{Fields, Filter};
 use crate::text;
 use crate::tree::{Below, Item, NodeId, Tree};
@@ -66,6 +67,9 @@ impl<T: Shown> Default for TreeView<T> {
         }
     }
 }
+
+/// What is never opened is never read, so a filter does not know it.
+const NOTHING: &str = "Nothing fits among what was opened so far. Esc shows everything again.";
 
 /// Rows that one turn of the wheel moves.
 const WHEEL: isize = 3;
@@ -227,6 +231,12 @@ impl<T: Shown> TreeView<T> {
     /// Draws the rows that fit.
     pub fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, shared: &Shared) {
         self.area = area;
+        if self.tree.is_empty() && !self.filter.is_empty() {
+            let lines = wrap(NOTHING, area.width.into());
+            for (line, place) in lines.into_iter().zip(area.rows()) {
+                frame.render_widget(Row::styled(line, shared.theme.faint), place);
+            }
+        }
         let window = self.tree.window(usize::from(area.height));
         self.top = window.start;
         for (row, place) in window.zip(area.rows()) {

@@ -16,6 +16,7 @@ use crate::things::{Machine, container, happening, hostile, preview};
 #[derive(Debug, Clone)]
 enum Step {
     Key(String),
+    Open(&'static str),
     Text(String),
     Mouse(u8, u16, u16),
     Paste(usize),
@@ -45,6 +46,22 @@ fn keys() -> Vec<String> {
     all.chain(more).map(str::to_owned).collect()
 }
 
+/// Keys that lead into every dialog: random ones seldom find the way.
+const WAYS: [&str; 12] = [
+    "1 home j g tab right right right space tab space",
+    "1 home j p enter",
+    "1 home j m",
+    "1 home j t",
+    "1 home j space space U tab",
+    "1 G enter G enter G p enter",
+    "2 n",
+    "2 i tab right",
+    "2 K tab",
+    "2 home enter j d",
+    "? m",
+    "3 home a",
+];
+
 fn step() -> impl Strategy<Value = Step> {
     let size = prop_oneof![
         4 => (1..120u16, 1..40u16),
@@ -53,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         30 => prop::sample::select(keys()).prop_map(Step::Key),
+        8 => prop::sample::select(&WAYS[..]).prop_map(Step::Open),
         6 => "\\PC{0,6}".prop_map(Step::Text),
         6 => (0..4u8, 0..520u16, 0..210u16).prop_map(|(kind, x, y)| Step::Mouse(kind, x, y)),
         1 => prop_oneof![Just(0), Just(10), Just(1 << 20)].prop_map(Step::Paste),
@@ -82,9 +100,9 @@ fn stage(machine: Machine) -> Stage {
         Look::default(),
         Box::new(move |request| {
             turn += 1;
-            match turn % 5 {
-                0 => None,
-                1 if turn > 20 => Some(Err(Failure::failure("refused").cause("by turn"))),
+            match turn % 11 {
+                0 | 5 => None,
+                8 if turn > 20 => Some(Err(Failure::failure("refused").cause("by turn"))),
                 _ => Some(reply(&machine, request)),
             }
         }),
@@ -94,6 +112,11 @@ fn stage(machine: Machine) -> Stage {
 fn take(stage: &mut Stage, step: Step, machine: &Machine) {
     match step {
         Step::Key(key) => stage.send(Message::Input(Event::Key(event_of(&key)))),
+        Step::Open(keys) => {
+            // Out of whatever is open.
+            stage.press("esc esc");
+            stage.press(keys);
+        }
         Step::Text(text) => stage.types(&text),
         Step::Mouse(kind, column, row) => {
             let kind = match kind {

@@ -108,3 +108,22 @@ fn nothing_is_drawn_again_when_nothing_has_changed() {
     assert!(!stage.asked.is_empty());
     assert_eq!(stage.app.damage(), keyns_tui::app::Damage::None);
 }
+
+#[test]
+fn a_filter_that_nothing_fits_says_what_it_looked_at() {
+    let mut stage = Stage::new(Look::default(), Machine::with_container().world());
+    stage.daemon_is_up();
+    for page in ["1", "2"] {
+        stage.press(page);
+        stage.press("/");
+        stage.types("nowhere");
+        stage.press("enter");
+        let screen = stage.screen();
+        assert!(
+            screen.contains("Nothing fits among what was opened"),
+            "{screen}"
+        );
+        stage.press("esc");
+        assert!(stage.screen().contains("container web"));
+    }
+}

@@ -319,7 +319,7 @@ impl Page for Containers {
 
     fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, shared: &Shared) {
         let parts = beside::split(frame, area, shared);
-        if self.view.tree.is_empty() {
+        if self.all.is_empty() {
             for (line, place) in wrap(nothing(shared), parts.list.width.into())
                 .into_iter()
                 .zip(parts.list.rows())
