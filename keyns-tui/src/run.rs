@@ -146,7 +146,8 @@ struct Outside {
 impl Outside {
     fn start(addresses: Vec<PathBuf>, to: &SyncSender<Message>) -> std::io::Result<Self> {
         let clients: Vec<(Place, Box<dyn Client>)> = vec![
-            (Place::Kernel, Box::new(Kernel)),
+            (Place::Kernel, Box::new(Kernel::default())),
+            (Place::Machine, Box::new(Kernel::default())),
             (Place::Daemon, Box::new(Daemon::new(addresses.clone()))),
         ];
         let workers = Workers::start(clients, to)?;
@@ -220,6 +221,7 @@ where
     let unusable = |error: B::Error| CommandError::failure("cannot draw").cause(error.to_string());
     let mut code = 0;
     let mut effects = app.start();
+    effects.reverse();
     let mut drawn = Duration::ZERO;
     let mut has_ticked = false;
     loop {

@@ -1,5 +1,5 @@
-//! The threads on which clients are asked: one for the kernel, one for the daemon, so that a daemon
-//! that does not answer keeps nobody from looking at keys of the own.
+//! The threads on which clients are asked: one for keys of the own, one for what the machine can do,
+//! one for the daemon, so that nothing that takes its time keeps anybody from looking at keys.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};

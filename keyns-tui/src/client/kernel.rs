@@ -1,5 +1,7 @@
 //! The caller's own keys, by system calls of this process.
 
+use std::time::{Duration, Instant};
+
 use keyctl_ns::command::grant::mask;
 use keyctl_ns::key;
 use keyctl_ns::proc_file::{self, ProcFile};
@@ -17,7 +19,24 @@ use super::{Client, Described, Failure, Members, Move, OwnKeyring, Preview, Repl
 
 /// The kernel.
 #[derive(Debug, Default)]
-pub struct Kernel;
+pub struct Kernel {
+    recent: Option<(Instant, ProcFile)>,
+}
+
+/// How long `/proc/keys` is good for the questions that belong together. To print it the kernel looks
+/// for every key in every keyring that is possessed, which takes longest of all that is asked.
+const RECENT: Duration = Duration::from_millis(250);
+
+impl Kernel {
+    fn file(&mut self) -> &ProcFile {
+        let old = self.recent.take();
+        let still = old.filter(|(since, _)| since.elapsed() < RECENT);
+        &self
+            .recent
+            .insert(still.unwrap_or_else(|| (Instant::now(), ProcFile::read())))
+            .1
+    }
+}
 
 const OWN: [(KeySerial, &str, &str); 4] = [
     (KeySerial::SESSION, "@s", "your session"),
@@ -28,10 +47,14 @@ const OWN: [(KeySerial, &str, &str); 4] = [
 
 impl Client for Kernel {
     fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
+        if !matches!(request, Request::Own | Request::Members(_)) {
+            // It may be about to change.
+            self.recent = None;
+        }
         match request {
-            Request::Own => Ok(Reply::Own(own())),
+            Request::Own => Ok(Reply::Own(own(self.file()))),
             Request::Members(ring) => {
-                let members = key::members(*ring, &ProcFile::read())?;
+                let members = key::members(*ring, self.file())?;
                 Ok(Reply::Members(Members {
                     keys: members.keys,
                     hidden: members.hidden,
@@ -130,11 +153,10 @@ fn move_key(wish: Move) -> Result<Reply, Failure> {
 }
 
 /// The keyrings that are there; none is made by asking.
-fn own() -> Vec<OwnKeyring> {
-    let file = ProcFile::read();
+fn own(file: &ProcFile) -> Vec<OwnKeyring> {
     let keyring = |(special, name, title)| {
         let serial = key::resolve(&KeySpec::Serial(special)).ok()?;
-        let key = key::info_with(serial, &file).ok()?;
+        let key = key::info_with(serial, file).ok()?;
         Some(OwnKeyring { name, title, key })
     };
     let mut found: Vec<OwnKeyring> = Vec::new();
@@ -192,12 +214,12 @@ mod tests {
     fn a_keyring_is_listed_with_what_it_holds() {
         let ring = sys::add_key(c"keyring", c"keyns-tui", b"", KeySerial::THREAD).unwrap();
         let key = sys::add_key(c"user", c"keyns-tui-key", b"x", ring).unwrap();
-        let Ok(Reply::Members(members)) = Kernel.ask(&Request::Members(ring)) else {
+        let Ok(Reply::Members(members)) = Kernel::default().ask(&Request::Members(ring)) else {
             panic!("no members");
         };
         assert_eq!(members.keys.len(), 1);
         assert_eq!(members.keys[0].serial, key.raw());
-        let Ok(Reply::Described(described)) = Kernel.ask(&Request::Describe(key)) else {
+        let Ok(Reply::Described(described)) = Kernel::default().ask(&Request::Describe(key)) else {
             panic!("not described");
         };
         assert_eq!(described.key.type_, "user");
@@ -207,7 +229,7 @@ mod tests {
     fn a_key_that_is_gone_is_a_failure_with_its_number() {
         let key = sys::add_key(c"user", c"keyns-tui-gone", b"x", KeySerial::THREAD).unwrap();
         sys::invalidate(key).unwrap();
-        let error = Kernel.ask(&Request::Members(key)).unwrap_err();
+        let error = Kernel::default().ask(&Request::Members(key)).unwrap_err();
         assert!(error.message.contains(&key.to_string()), "{error}");
     }
 
@@ -218,7 +240,7 @@ mod tests {
     }
 
     fn done(request: &Request) -> String {
-        match Kernel.ask(request) {
+        match Kernel::default().ask(request) {
             Ok(Reply::Done(done)) => done,
             other => panic!("{request:?}: {other:?}"),
         }
@@ -249,7 +271,7 @@ mod tests {
             to: one,
             replace: false,
         };
-        let error = Kernel.ask(&Request::Move(wish)).unwrap_err();
+        let error = Kernel::default().ask(&Request::Move(wish)).unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("choose to replace it"));
         assert!(sys::read_keyring(one).unwrap().contains(&same));
         let replace = true;
@@ -271,7 +293,7 @@ mod tests {
                 dry_run,
             }))
         };
-        let Ok(Reply::Preview(preview)) = Kernel.ask(&wish(true)) else {
+        let Ok(Reply::Preview(preview)) = Kernel::default().ask(&wish(true)) else {
             panic!("no preview");
         };
         assert_eq!(preview.rights, "view,read");
@@ -284,12 +306,12 @@ mod tests {
     #[test]
     fn a_key_is_read_and_expires() {
         let key = sys::add_key(c"user", c"keyns-tui-read", b"secret", KeySerial::THREAD).unwrap();
-        let Ok(Reply::Payload(payload)) = Kernel.ask(&Request::Reveal(key)) else {
+        let Ok(Reply::Payload(payload)) = Kernel::default().ask(&Request::Reveal(key)) else {
             panic!("no payload");
         };
         assert_eq!(payload.bytes(), b"secret");
         done(&Request::Timeout(key, 3600));
-        let Ok(Reply::Described(described)) = Kernel.ask(&Request::Describe(key)) else {
+        let Ok(Reply::Described(described)) = Kernel::default().ask(&Request::Describe(key)) else {
             panic!("not described");
         };
         assert!(described.key.expires_in.is_some_and(|left| left <= 3600));

@@ -28,6 +28,9 @@ pub type Failure = CommandError;
 pub enum Place {
     /// The kernel, by system calls of this process.
     Kernel,
+    /// The kernel too, about the machine: what it can do takes a while to try, and nobody's keys wait
+    /// for that.
+    Machine,
     /// The daemon.
     Daemon,
 }
@@ -236,9 +239,8 @@ impl Request {
             | Self::Move(_)
             | Self::Revoke(_)
             | Self::Timeout(..)
-            | Self::Invalidate(_)
-            | Self::Machine { .. }
-            | Self::KernelFeatures => Place::Kernel,
+            | Self::Invalidate(_) => Place::Kernel,
+            Self::Machine { .. } | Self::KernelFeatures => Place::Machine,
             // Bits of the mask are set by the caller's own right.
             Self::Grant(grant) if !matches!(grant.subject, Subject::Container(_)) => Place::Kernel,
             Self::Containers
