@@ -1,5 +1,5 @@
-//! The kernel of `kernel/`, booted as an ordinary process: its own tests, and that nothing else
-//! differs from one without the patches.
+//! The kernel of `kernel/`, booted as an ordinary process: its own tests, and that nothing is
+//! disturbed that works without the patches.
 
 #![allow(
     clippy::unwrap_used,
@@ -74,4 +74,19 @@ fn there_is_no_self_test_that_is_not_run() {
         .collect();
     programs.sort();
     assert_eq!(programs, SELF_TESTS);
+}
+
+/// What keyns does without the patches is not disturbed by them.
+#[test]
+fn the_whole_demo_succeeds_on_it() {
+    let program = keyns_tests::bin_dir().join("keyctl-ns");
+    let command = [program.to_str().unwrap(), "demo", "--yes"];
+    let ran = lab::run_patched(&lab::patched(), &command, PATIENCE);
+    assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+    assert!(
+        ran.out.ends_with("\ndemo: 20 of 20 steps ok\n"),
+        "{}\n{}",
+        ran.out,
+        ran.err
+    );
 }
