@@ -15,8 +15,13 @@ use crate::roff;
 pub fn keys() -> String {
     let mut out = String::new();
     for scope in Scope::ALL {
+        let mut entries = TABLE.iter().filter(|entry| entry.scope == scope).peekable();
+        if entries.peek().is_none() {
+            // A page that is only looked at.
+            continue;
+        }
         let _ = writeln!(out, ".SS {}", roff::text(scope.title()));
-        for entry in TABLE.iter().filter(|entry| entry.scope == scope) {
+        for entry in entries {
             let keys: Vec<String> = entry.keys.split_whitespace().map(roff::bold).collect();
             let _ = writeln!(
                 out,

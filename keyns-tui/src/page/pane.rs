@@ -81,8 +81,11 @@ impl Pane {
         self.top = self.top.min(all.saturating_sub(self.height));
         let below = all.saturating_sub(self.top + self.height);
         lines.draw(frame, area, self.top);
-        let way = if self.is_alone { "Down" } else { "Enter" };
-        more(frame, area, below, way, shared);
+        let way = match self.is_alone {
+            true => Action::Down,
+            false => Action::Enter,
+        };
+        more(frame, area, below, &shared.keymap.first(way), shared);
     }
 }
 

@@ -222,6 +222,7 @@ impl Page for Health {
         for (row, place) in rows.into_iter().skip(self.top).zip(area.rows()) {
             frame.render_widget(row, place);
         }
-        super::pane::more(frame, area, below, "Down", shared);
+        let way = shared.keymap.first(Action::Down);
+        super::pane::more(frame, area, below, &way, shared);
     }
 }
