@@ -47,8 +47,11 @@ const OWN: [(KeySerial, &str, &str); 4] = [
 
 impl Client for Kernel {
     fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
-        if !matches!(request, Request::Own | Request::Members(_)) {
-            // It may be about to change.
+        let only_looks = matches!(
+            request,
+            Request::Own | Request::Members(_) | Request::Describe(_) | Request::Users
+        );
+        if !only_looks {
             self.recent = None;
         }
         match request {
@@ -60,7 +63,7 @@ impl Client for Kernel {
                     hidden: members.hidden,
                 }))
             }
-            Request::Describe(serial) => describe(*serial),
+            Request::Describe(serial) => describe(*serial, self.file()),
             Request::Users => Ok(Reply::Users(users()?)),
             Request::Machine { daemon } => Ok(Reply::Machine(Box::new(machine::read(*daemon)))),
             Request::KernelFeatures => machine::features().map(Reply::Features),
@@ -169,11 +172,10 @@ fn own(file: &ProcFile) -> Vec<OwnKeyring> {
     found
 }
 
-fn describe(serial: KeySerial) -> Result<Reply, Failure> {
+fn describe(serial: KeySerial, file: &ProcFile) -> Result<Reply, Failure> {
     let described = key::describe(serial)?;
-    let file = ProcFile::read();
     let state = file.line(serial, &described).as_ref().map(proc_file::state);
-    let key = key::to_info(serial, described, &file);
+    let key = key::to_info(serial, described, file);
     Ok(Reply::Described(Box::new(Described { key, state })))
 }
 

@@ -56,7 +56,7 @@ fn failing(how: &str) -> Terminal {
     command.arg(how);
     plain(&mut command);
     let terminal = Terminal::start(&command, 80, 24);
-    terminal.shows(" 1 Keys ");
+    terminal.shows("1 Keys ");
     assert!(terminal.is_taken());
     terminal.press("\u{1a}");
     terminal

@@ -12,9 +12,9 @@ fn it_draws_on_every_size_from_one_cell_up() {
         (1, 1, "…"),
         (39, 12, "sorry, this needs 40x12"),
         (40, 11, "sorry, this needs 40x12"),
-        (40, 12, " 1 Keys "),
-        (80, 24, " 1 Keys "),
-        (500, 200, " 1 Keys "),
+        (40, 12, "1 Keys "),
+        (80, 24, "1 Keys "),
+        (500, 200, "1 Keys "),
     ] {
         let mut terminal = Terminal::start(&dashboard(&[]), columns, rows);
         terminal.shows(shows);
@@ -40,7 +40,9 @@ fn a_storm_of_sizes_ends_with_the_right_screen() {
     terminal.resize(80, 24);
     terminal.until("the whole screen", |text| {
         let rows: Vec<&str> = text.lines().collect();
-        rows.len() == 24 && rows[0].starts_with(" 1 Keys ") && rows[23].starts_with("g grant")
+        rows.len() == 24
+            && rows[0].trim_start().starts_with("1 Keys ")
+            && rows[23].starts_with("g grant")
     });
     terminal.press("?");
     terminal.shows(" Help ");
