@@ -28,7 +28,7 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
 step "the kernel of kernel/"
-cargo xtask kernel build
+kernel=$(cargo xtask kernel build | tail -n 1)
 
 step "programs and tests"
 tools/programs.sh "$KEYNS_BIN_DIR"
@@ -43,6 +43,9 @@ trap 'rm -f "$log"' EXIT
 status=0
 "$target/debug/with-takeover" "$KEYNS_BIN_DIR" \
     cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+
+step "tests of containers, keys and requests, with the engine “patched” on the kernel of kernel/"
+tools/conformance.sh "$kernel" 2>&1 | tee -a "$log" || status=$?
 
 # Every test program prints a line of its own; this is their sum.
 awk '
