@@ -83,14 +83,21 @@ pub fn identity(pidfd: BorrowedFd<'_>) -> io::Result<Identity> {
         ..Info::default()
     };
     // Safety: the structure is exclusively borrowed, and its size is part of the request.
-    check(unsafe {
+    let told = check(unsafe {
         libc::syscall(
             libc::SYS_ioctl,
             pidfd.as_raw_fd(),
             PIDFD_GET_INFO,
             &raw mut info,
         )
-    })?;
+    });
+    match told {
+        // Linux 6.11 and 6.12 refuse any argument before they look at the request.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            return Err(io::Error::from_raw_os_error(libc::ENOTTY));
+        }
+        other => other?,
+    };
     if info.mask & WANTED != WANTED {
         return Err(io::ErrorKind::InvalidData.into());
     }
