@@ -94,6 +94,13 @@ mod tests {
         }
         unshare.kill().unwrap();
         unshare.wait().unwrap();
+        // It is killed with unshare(1), a moment later.
+        let deadline = Timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
+        let mut end = [PollFd::new(&process, PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut end, Some(&deadline)), Ok(1));
         // An id that somebody else has by now does not speak for the process that is gone.
         assert!(!are_ours(NsKind::User, own, Some(process.as_fd())));
     }
