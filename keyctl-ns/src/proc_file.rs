@@ -1,8 +1,12 @@
 //! What only `/proc/keys` tells about the caller's own keys: expiry and state.
 
+use std::collections::HashMap;
+
 use keyns::description::KeyDescription;
+use keyns::mask::Mask;
 use keyns::proc_keys::{Expiry, Flags, ProcKey};
 use keyns::serial::KeySerial;
+use keyns_interfaces::keys::KeyInfo;
 
 /// Digits of a serial at the beginning of a line.
 const DIGITS: usize = 8;
@@ -26,7 +30,9 @@ impl ProcFile {
         Self::of(std::fs::read("/proc/keys").unwrap_or_default())
     }
 
-    fn of(text: Vec<u8>) -> Self {
+    /// What was read already.
+    #[must_use]
+    pub fn of(text: Vec<u8>) -> Self {
         let mut index = Vec::new();
         let mut start = 0;
         for line in text.split(|byte| *byte == b'\n') {
@@ -68,18 +74,51 @@ impl ProcFile {
         serial: KeySerial,
         described: impl FnOnce() -> Option<KeyDescription>,
     ) -> Option<u64> {
-        let line = self.claimed(serial)?;
-        // Most keys do not expire, and that is seen without taking the line apart.
-        if line
-            .get(BEFORE_TIME..)
-            .is_some_and(|rest| rest.starts_with(b" perm "))
-        {
-            return None;
-        }
-        let line = ProcKey::parse(line)?;
+        let line = timed(self.claimed(serial)?)?;
         let left = seconds_left(&line)?;
         line.agrees_with(&described()?).then_some(left)
     }
+
+    /// The keys that expire, as the file shows them.
+    #[must_use]
+    pub fn expiring(&self) -> Expiring {
+        let lines = self.index.iter().filter_map(|(number, _)| {
+            let serial = KeySerial::new(i32::try_from(*number).ok()?);
+            Some((serial.raw(), timed(self.claimed(serial)?)?))
+        });
+        Expiring(lines.collect())
+    }
+}
+
+/// The lines of the keys that expire: few, where the file may have tens of thousands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expiring(HashMap<i32, ProcKey>);
+
+impl Expiring {
+    /// At least how many seconds a key has left, if its line agrees with what the kernel describes.
+    #[must_use]
+    pub fn left(&self, key: &KeyInfo) -> Option<u64> {
+        let line = self.0.get(&key.serial)?;
+        let id = |id: u32| Some(id).filter(|id| *id != u32::MAX);
+        let described = KeyDescription {
+            type_: key.type_.clone().into_bytes(),
+            uid: id(key.uid),
+            gid: id(key.gid),
+            mask: Mask::from_raw(key.mask)?,
+            description: key.description.bytes().to_vec(),
+        };
+        line.agrees_with(&described)
+            .then(|| seconds_left(line))
+            .flatten()
+    }
+}
+
+/// A line with a time. Most keys do not expire, and that is seen without taking the line apart.
+fn timed(line: &[u8]) -> Option<ProcKey> {
+    let rest = line.get(BEFORE_TIME..)?;
+    (!rest.starts_with(b" perm "))
+        .then(|| ProcKey::parse(line))
+        .flatten()
 }
 
 /// The serial a line begins with.
@@ -144,6 +183,27 @@ no line at all
         let other = described("user;5;0;3f010000;alone");
         assert_eq!(file.line(serial, &other), None);
         assert_eq!(file.expires_in(serial, || Some(other)), None);
+    }
+
+    #[test]
+    fn the_keys_that_expire_are_those_whose_lines_agree() {
+        let expiring = ProcFile::of(FILE.into()).expiring();
+        let key = |serial, uid| KeyInfo {
+            serial,
+            type_: "user".to_owned(),
+            description: keyns_interfaces::ByteText(b"alone".to_vec()),
+            uid,
+            gid: 0,
+            mask: 0x3f01_0000,
+            container: None,
+            origin: "own".to_owned(),
+            expires_in: None,
+            grants: Vec::new(),
+        };
+        assert!(expiring.left(&key(0xb, 0)) >= Some(3600));
+        assert_eq!(expiring.left(&key(0xb, 5)), None, "of another owner");
+        assert_eq!(expiring.left(&key(7, 0)), None, "claimed by two lines");
+        assert_eq!(expiring.left(&key(9, 0)), None, "does not expire");
     }
 
     #[test]

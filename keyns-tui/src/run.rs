@@ -29,8 +29,11 @@ use crate::{feed, shell, signals, theme};
 
 /// Messages that may wait. Who sends more is held up: the daemon then counts what it drops.
 const WAITING: usize = 1024;
-/// The time between two frames that nobody pressed a key for.
+/// The time between two frames that nobody pressed a key for, while there are many.
 const FRAME: Duration = Duration::from_millis(50);
+/// Frames that are drawn at once after nothing was to be drawn for a while, as at the start: the first
+/// answers come within milliseconds of each other.
+const AT_ONCE: u32 = 4;
 /// How long messages are handled before a frame is drawn.
 const BATCH: Duration = Duration::from_millis(8);
 
@@ -145,9 +148,11 @@ struct Outside {
 
 impl Outside {
     fn start(addresses: Vec<PathBuf>, to: &SyncSender<Message>) -> std::io::Result<Self> {
+        let kernel = Kernel::default();
         let clients: Vec<(Place, Box<dyn Client>)> = vec![
-            (Place::Kernel, Box::new(Kernel::default())),
-            (Place::Machine, Box::new(Kernel::default())),
+            (Place::Kernel, Box::new(kernel.clone())),
+            (Place::Listing, Box::new(kernel.clone())),
+            (Place::Machine, Box::new(kernel)),
             (Place::Daemon, Box::new(Daemon::new(addresses.clone()))),
         ];
         let workers = Workers::start(clients, to)?;
@@ -195,6 +200,23 @@ impl World for Outside {
     }
 }
 
+/// When a frame may be drawn that nobody pressed a key for: a few at once, then evenly.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the frames so far would have been over, had they been drawn evenly.
+    over: Duration,
+}
+
+impl Pace {
+    fn next(&self) -> Duration {
+        self.over.saturating_sub(FRAME * (AT_ONCE - 1))
+    }
+
+    fn drawn(&mut self, now: Duration) {
+        self.over = self.over.max(now) + FRAME;
+    }
+}
+
 /// Clears the screen, so that the next frame is drawn whole. [`Terminal::clear`] would ask the terminal
 /// where its cursor is, and wait for an answer that the thread of [`Input`] takes.
 fn wipe<B: Backend>(terminal: &mut Terminal<B>) -> Result<(), B::Error> {
@@ -222,7 +244,7 @@ where
     let mut code = 0;
     let mut effects = app.start();
     effects.reverse();
-    let mut drawn = Duration::ZERO;
+    let mut pace = Pace::default();
     let mut has_ticked = false;
     loop {
         while let Some(effect) = effects.pop() {
@@ -243,17 +265,16 @@ where
             }
         }
         let now = clock.now().since_start;
-        let next_frame = drawn + FRAME;
         let is_due = match app.damage() {
             Damage::None => false,
-            Damage::Soon => next_frame <= now,
+            Damage::Soon => pace.next() <= now,
             Damage::Now => true,
         };
         if is_due {
             terminal.draw(|frame| app.draw(frame)).map_err(unusable)?;
-            drawn = clock.now().since_start;
+            pace.drawn(clock.now().since_start);
         }
-        let frame = (app.damage() == Damage::Soon).then(|| next_frame.saturating_sub(now));
+        let frame = (app.damage() == Damage::Soon).then(|| pace.next().saturating_sub(now));
         let tick = app.sleeps(now);
         // What is due is done also while messages never end, and the other way round.
         has_ticked = !has_ticked && tick == Some(Duration::ZERO);
@@ -286,5 +307,29 @@ where
             }
         }
         effects.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_frames_come_at_once_and_many_evenly() {
+        let mut pace = Pace::default();
+        let now = Duration::from_secs(5);
+        for _ in 0..AT_ONCE {
+            assert!(pace.next() <= now);
+            pace.drawn(now);
+        }
+        assert_eq!(pace.next(), now + FRAME);
+        let second = Duration::from_secs(1);
+        let mut frames = 0;
+        while pace.next() < now + second {
+            pace.drawn(pace.next().max(now));
+            frames += 1;
+        }
+        assert!((18..=20).contains(&frames), "{frames}");
+        assert!(pace.next() + FRAME * AT_ONCE <= now + second * 2);
     }
 }

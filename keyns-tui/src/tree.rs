@@ -124,6 +124,12 @@ impl<T: Item> Tree<T> {
         })
     }
 
+    /// All items, in no order, to be changed. Who they are stays the same.
+    pub fn items_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let nodes = self.arena.iter_mut().flatten();
+        nodes.map(|node| &mut node.item)
+    }
+
     /// Makes `items` the children of a node, or the roots. One that was there stays as it was, with
     /// everything below it, and takes over the new item; the others go. Says whether anything is
     /// different; call [`Self::arrange`] then.

@@ -1,5 +1,6 @@
-//! The threads on which clients are asked: one for keys of the own, one for what the machine can do,
-//! one for the daemon, so that nothing that takes its time keeps anybody from looking at keys.
+//! The threads on which clients are asked: one for keys of the own, one for what only `/proc/keys` tells
+//! of them, one for what the machine can do, one for the daemon, so that nothing that takes its time
+//! keeps anybody from looking at keys.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};

@@ -1,5 +1,7 @@
 //! The caller's own keys, by system calls of this process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keyctl_ns::command::grant::mask;
@@ -17,53 +19,58 @@ use keyns_sys::key as sys;
 use super::machine;
 use super::{Client, Described, Failure, Members, Move, OwnKeyring, Preview, Reply, Request};
 
-/// The kernel.
+/// The kernel. Clones work for different places, and know when another has changed something.
 #[derive(Debug, Default)]
 pub struct Kernel {
-    recent: Option<(Instant, ProcFile)>,
+    changes: Arc<AtomicU64>,
+    recent: Option<Recent>,
 }
 
-/// How long `/proc/keys` is good for the questions that belong together. To print it the kernel looks
-/// for every key in every keyring that is possessed, which takes longest of all that is asked.
+/// `/proc/keys` as it was.
+#[derive(Debug)]
+struct Recent {
+    file: ProcFile,
+    since: Instant,
+    changes: u64,
+}
+
+/// How long `/proc/keys` is good for the questions that belong together.
 const RECENT: Duration = Duration::from_millis(250);
 
-impl Kernel {
-    fn file(&mut self) -> &ProcFile {
-        let old = self.recent.take();
-        let still = old.filter(|(since, _)| since.elapsed() < RECENT);
-        &self
-            .recent
-            .insert(still.unwrap_or_else(|| (Instant::now(), ProcFile::read())))
-            .1
+impl Clone for Kernel {
+    fn clone(&self) -> Self {
+        Self {
+            changes: Arc::clone(&self.changes),
+            recent: None,
+        }
     }
 }
 
-const OWN: [(KeySerial, &str, &str); 4] = [
-    (KeySerial::SESSION, "@s", "your session"),
-    (KeySerial::USER, "@u", "your user"),
-    (KeySerial::USER_SESSION, "@us", "your user's session"),
-    (KeySerial::PROCESS, "@p", "this process"),
-];
+impl Kernel {
+    fn file(&mut self) -> &ProcFile {
+        let changes = self.changes.load(Ordering::Acquire);
+        let still = |it: &Recent| it.changes == changes && it.since.elapsed() < RECENT;
+        let recent = self.recent.take().filter(still);
+        let read = || Recent {
+            file: ProcFile::read(),
+            since: Instant::now(),
+            changes,
+        };
+        &self.recent.insert(recent.unwrap_or_else(read)).file
+    }
 
-impl Client for Kernel {
-    fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
-        let only_looks = matches!(
-            request,
-            Request::Own | Request::Members(_) | Request::Describe(_) | Request::Users
-        );
-        if !only_looks {
-            self.recent = None;
-        }
+    fn answer(&mut self, request: &Request) -> Result<Reply, Failure> {
         match request {
-            Request::Own => Ok(Reply::Own(own(self.file()))),
+            Request::Own => Ok(Reply::Own(own())),
             Request::Members(ring) => {
-                let members = key::members(*ring, self.file())?;
+                let members = key::members(*ring, &ProcFile::default())?;
                 Ok(Reply::Members(Members {
                     keys: members.keys,
                     hidden: members.hidden,
                 }))
             }
             Request::Describe(serial) => describe(*serial, self.file()),
+            Request::Expiring => Ok(Reply::Expiring(self.file().expiring())),
             Request::Users => Ok(Reply::Users(users()?)),
             Request::Machine { daemon } => Ok(Reply::Machine(Box::new(machine::read(*daemon)))),
             Request::KernelFeatures => machine::features().map(Reply::Features),
@@ -140,6 +147,23 @@ impl Client for Kernel {
     }
 }
 
+const OWN: [(KeySerial, &str, &str); 4] = [
+    (KeySerial::SESSION, "@s", "your session"),
+    (KeySerial::USER, "@u", "your user"),
+    (KeySerial::USER_SESSION, "@us", "your user's session"),
+    (KeySerial::PROCESS, "@p", "this process"),
+];
+
+impl Client for Kernel {
+    fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
+        let reply = self.answer(request);
+        if request.changes() {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+        reply
+    }
+}
+
 fn move_key(wish: Move) -> Result<Reply, Failure> {
     let Move { key, from, to, .. } = wish;
     let flags = if wish.replace { 0 } else { sys::MOVE_EXCL };
@@ -156,10 +180,10 @@ fn move_key(wish: Move) -> Result<Reply, Failure> {
 }
 
 /// The keyrings that are there; none is made by asking.
-fn own(file: &ProcFile) -> Vec<OwnKeyring> {
+fn own() -> Vec<OwnKeyring> {
     let keyring = |(special, name, title)| {
         let serial = key::resolve(&KeySpec::Serial(special)).ok()?;
-        let key = key::info_with(serial, file).ok()?;
+        let key = key::info(serial).ok()?;
         Some(OwnKeyring { name, title, key })
     };
     let mut found: Vec<OwnKeyring> = Vec::new();

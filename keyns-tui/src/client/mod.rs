@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use keyctl_ns::command::grant::GrantArgs;
 use keyctl_ns::error::CommandError;
+use keyctl_ns::proc_file::Expiring;
 use keyns::key_users::KeyUser;
 use keyns::quota::KeyLimits;
 use keyns::serial::KeySerial;
@@ -28,6 +29,9 @@ pub type Failure = CommandError;
 pub enum Place {
     /// The kernel, by system calls of this process.
     Kernel,
+    /// The kernel too, by `/proc/keys`. To print it the kernel looks for every key in every keyring that
+    /// is possessed, and nobody who only wants to see keys waits for that.
+    Listing,
     /// The kernel too, about the machine: what it can do takes a while to try, and nobody's keys wait
     /// for that.
     Machine,
@@ -38,9 +42,9 @@ pub enum Place {
 /// What can be asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// The caller's own keyrings.
+    /// The caller's own keyrings; whether they expire is asked for apart.
     Own,
-    /// The keys linked in a keyring of the kernel.
+    /// The keys linked in a keyring of the kernel; whether they expire is asked for apart.
     Members(KeySerial),
     /// A key as the kernel has it.
     Describe(KeySerial),
@@ -48,6 +52,8 @@ pub enum Request {
     Users,
     /// The keys of a user that may be viewed.
     UserKeys(u32),
+    /// Which keys expire, and when.
+    Expiring,
     /// The payload of a key.
     Reveal(KeySerial),
     /// Have the link to the first one removed from the second.
@@ -228,11 +234,10 @@ impl Request {
     #[must_use]
     pub fn place(&self) -> Place {
         match self {
+            Self::Describe(_) | Self::UserKeys(_) | Self::Expiring => Place::Listing,
             Self::Own
             | Self::Members(_)
-            | Self::Describe(_)
             | Self::Users
-            | Self::UserKeys(_)
             | Self::Reveal(_)
             | Self::Unlink(..)
             | Self::Link(..)
@@ -275,6 +280,7 @@ impl Request {
             | Self::Describe(_)
             | Self::Users
             | Self::UserKeys(_)
+            | Self::Expiring
             | Self::Reveal(_)
             | Self::Containers
             | Self::Contents(_)
@@ -380,6 +386,8 @@ pub enum Reply {
     Described(Box<Described>),
     /// To [`Request::Users`].
     Users(Vec<KeyUser>),
+    /// To [`Request::Expiring`].
+    Expiring(Expiring),
     /// To [`Request::Containers`].
     Containers(Vec<ContainerInfo>),
     /// To [`Request::Contents`].

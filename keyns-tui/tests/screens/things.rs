@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use keyctl_ns::proc_file::ProcFile;
 use keyns_interfaces::ByteText;
 use keyns_interfaces::containers::{ContainerInfo, Namespace, ProcessInfo, Root, Shown, State};
 use keyns_interfaces::event::Event;
@@ -96,7 +97,16 @@ impl Machine {
                     SESSION => self.members.clone(),
                     other => self.below.get(&other).cloned().unwrap_or_default(),
                 };
+                let untimed = |key| KeyInfo {
+                    expires_in: None,
+                    ..key
+                };
+                let keys = keys.into_iter().map(untimed).collect();
                 Reply::Members(Members { keys, hidden: 0 })
+            }
+            Request::Expiring => {
+                let file = self.members.iter().map(proc_line).collect::<String>();
+                Reply::Expiring(ProcFile::of(file.into_bytes()).expiring())
             }
             Request::Describe(serial) => {
                 let found = self.members.iter().find(|it| it.serial == serial.raw());
@@ -299,4 +309,16 @@ pub(crate) fn not_alone() -> Failure {
     failure.refusal = Some(keyns_interfaces::ErrorKind::ImpliedRights);
     failure.rights = vec!["read".to_owned(), "inval".to_owned()];
     failure
+}
+
+/// As `/proc/keys` shows it.
+fn proc_line(key: &KeyInfo) -> String {
+    let left = match key.expires_in {
+        Some(seconds) => format!("{}h", seconds / 3600),
+        None => "perm".to_owned(),
+    };
+    format!(
+        "{:08x} I--Q---     1 {left:>4} {:08x} {:5} {:5} {:<9.9} x\n",
+        key.serial, key.mask, key.uid, key.gid, key.type_
+    )
 }

@@ -110,6 +110,14 @@ impl KeyItem {
         }
     }
 
+    /// As [`Self::key`], to be changed.
+    pub fn key_mut(&mut self) -> Option<&mut KeyInfo> {
+        match self {
+            Self::Own { key, .. } | Self::Key { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// The container it is, or belongs to.
     #[must_use]
     pub fn container(&self) -> Option<&str> {

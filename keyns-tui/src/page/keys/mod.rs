@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossterm::event::MouseEvent;
 use keyns_interfaces::containers::{ContainerInfo, State};
 use keyns_interfaces::event::Event;
-use keyns_interfaces::keys::Acl;
+use keyns_interfaces::keys::{Acl, KeyInfo};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 
@@ -25,6 +25,7 @@ use crate::dialog::sheet::Sheet;
 use crate::filter::Filter;
 use crate::tree::{Below, NodeId};
 use keyctl_ns::error::ErrorKind;
+use keyctl_ns::proc_file::Expiring;
 
 /// How often open keyrings are read again, unless that takes long.
 const REREAD: Duration = Duration::from_secs(3);
@@ -38,6 +39,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub struct Keys {
     view: TreeView<KeyItem>,
     own: Vec<OwnKeyring>,
+    /// Which of the caller's keys expire, as far as it is known.
+    expiring: Expiring,
+    /// The question for that, and since when it is on its way.
+    timing: Option<(Ticket, Duration)>,
     containers: Vec<ContainerInfo>,
     /// Questions on their way, the node that each is about, and since when.
     asked: HashMap<Ticket, (NodeId, Duration)>,
@@ -59,7 +64,7 @@ impl Keys {
         let own = self.own.iter().map(|own| KeyItem::Own {
             name: own.name,
             title: own.title,
-            key: own.key.clone(),
+            key: timed(&own.key, &self.expiring),
         });
         let living = self.containers.iter().filter(|it| it.state != State::Dead);
         let containers = living.map(|it| KeyItem::Container(it.clone()));
@@ -140,6 +145,46 @@ impl Keys {
         if let (Some(serial), None) = (current, self.describing) {
             self.describing = Some(context.ask(Request::Describe(serial)));
         }
+    }
+
+    /// Whether nothing that was asked for is on its way.
+    fn is_answered(&self) -> bool {
+        self.asked.is_empty() && self.timing.is_none()
+    }
+
+    /// Asks which keys expire.
+    fn time(&mut self, context: &mut Context<'_>) {
+        if self.timing.is_none() {
+            let now = context.shared.now.since_start;
+            self.timing = Some((context.ask(Request::Expiring), now));
+        }
+    }
+
+    /// Shows which keys expire.
+    fn show_times(&mut self, expiring: &Expiring, context: &mut Context<'_>) {
+        if self.expiring == *expiring {
+            return;
+        }
+        self.expiring = expiring.clone();
+        let mut is_changed = false;
+        for item in self.view.tree.items_mut() {
+            let is_own = item.reachable().is_some();
+            if let (true, Some(key)) = (is_own, item.key_mut()) {
+                let left = self.expiring.left(key);
+                is_changed |= key.expires_in != left;
+                key.expires_in = left;
+            }
+        }
+        if is_changed {
+            context.changed();
+        }
+    }
+
+    /// Reading takes at most its share of the time.
+    fn took(&mut self, since: Duration, context: &Context<'_>) {
+        let now = context.shared.now.since_start;
+        let took = now.saturating_sub(since);
+        self.reread_at = self.reread_at.max(now + REREAD.max(took * SHARE));
     }
 
     /// Reads again what events were about.
@@ -244,8 +289,8 @@ impl Keys {
                     Request::Members(ring) => Place::Ring(*ring),
                     _ => Place::Listed,
                 };
-                let key = |key: &keyns_interfaces::keys::KeyInfo| KeyItem::Key {
-                    key: key.clone(),
+                let key = |key: &KeyInfo| KeyItem::Key {
+                    key: timed(key, &self.expiring),
                     place: place.clone(),
                 };
                 let hidden = (members.hidden > 0).then_some(KeyItem::Hidden(members.hidden));
@@ -340,6 +385,7 @@ impl Page for Keys {
 
     fn refresh(&mut self, context: &mut Context<'_>) {
         context.ask(Request::Own);
+        self.time(context);
         context.ask(Request::Containers);
         (self.described, self.describing) = (None, None);
         (self.acl, self.listing) = (None, None);
@@ -371,10 +417,18 @@ impl Page for Keys {
 
     fn answer(&mut self, answer: &Answer, context: &mut Context<'_>) {
         if let Some((id, since)) = self.asked.remove(&answer.ticket) {
-            let now = context.shared.now.since_start;
-            let took = now.saturating_sub(since);
-            self.reread_at = self.reread_at.max(now + REREAD.max(took * SHARE));
+            self.took(since, context);
             return self.fill(id, answer, context);
+        }
+        if let Some((ticket, since)) = self.timing
+            && ticket == answer.ticket
+        {
+            self.timing = None;
+            self.took(since, context);
+            if let Ok(Reply::Expiring(expiring)) = &answer.result {
+                self.show_times(expiring, context);
+            }
+            return;
         }
         if self.describing == Some(answer.ticket) {
             self.describing = None;
@@ -450,7 +504,7 @@ impl Page for Keys {
     }
 
     fn wakes_at(&self, _: &Shared) -> Option<Duration> {
-        let reread = self.asked.is_empty().then_some(self.reread_at);
+        let reread = self.is_answered().then_some(self.reread_at);
         self.settles_at.into_iter().chain(reread).min()
     }
 
@@ -460,9 +514,10 @@ impl Page for Keys {
             self.settles_at = None;
             self.settle(context);
         }
-        if self.asked.is_empty() && self.reread_at <= now {
+        if self.is_answered() && self.reread_at <= now {
             self.reread_at = now + REREAD;
             self.reread(true, context);
+            self.time(context);
             self.redescribe(context);
         }
     }
@@ -489,6 +544,13 @@ impl Page for Keys {
             pane::beginning(frame, area, lines, shared);
         }
     }
+}
+
+/// A key with the time it has left.
+fn timed(key: &KeyInfo, expiring: &Expiring) -> KeyInfo {
+    let mut key = key.clone();
+    key.expires_in = key.expires_in.or_else(|| expiring.left(&key));
+    key
 }
 
 /// Whether there is only no daemon to be asked, which the first line says.
