@@ -6,6 +6,7 @@ use std::io;
 use keyns::description::KeyDescription;
 use keyns::errno::{Errno, KeyOp, explain};
 use keyns::expression::Object;
+use keyns::mask::Mask;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
 use keyns_interfaces::ByteText;
@@ -156,6 +157,19 @@ pub fn to_info(serial: KeySerial, described: KeyDescription, file: &ProcFile) ->
         origin: "own".to_owned(),
         grants: Vec::new(),
     }
+}
+
+/// The other way round of [`to_info`]: what the kernel has described. None if no kernel has such a mask.
+#[must_use]
+pub fn to_description(key: &KeyInfo) -> Option<KeyDescription> {
+    let id = |id: u32| (id != u32::MAX).then_some(id);
+    Some(KeyDescription {
+        type_: key.type_.clone().into_bytes(),
+        uid: id(key.uid),
+        gid: id(key.gid),
+        mask: Mask::from_raw(key.mask)?,
+        description: key.description.bytes().to_vec(),
+    })
 }
 
 /// A key that something was done to; what the caller may not view is absent.

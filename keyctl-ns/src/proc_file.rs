@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use keyns::description::KeyDescription;
-use keyns::mask::Mask;
 use keyns::proc_keys::{Expiry, Flags, ProcKey};
 use keyns::serial::KeySerial;
 use keyns_interfaces::keys::KeyInfo;
+
+use crate::key;
 
 /// Digits of a serial at the beginning of a line.
 const DIGITS: usize = 8;
@@ -74,9 +75,7 @@ impl ProcFile {
         serial: KeySerial,
         described: impl FnOnce() -> Option<KeyDescription>,
     ) -> Option<u64> {
-        let line = timed(self.claimed(serial)?)?;
-        let left = seconds_left(&line)?;
-        line.agrees_with(&described()?).then_some(left)
+        seconds_left(&timed(self.claimed(serial)?)?, described)
     }
 
     /// The keys that expire, as the file shows them.
@@ -98,18 +97,7 @@ impl Expiring {
     /// At least how many seconds a key has left, if its line agrees with what the kernel describes.
     #[must_use]
     pub fn left(&self, key: &KeyInfo) -> Option<u64> {
-        let line = self.0.get(&key.serial)?;
-        let id = |id: u32| Some(id).filter(|id| *id != u32::MAX);
-        let described = KeyDescription {
-            type_: key.type_.clone().into_bytes(),
-            uid: id(key.uid),
-            gid: id(key.gid),
-            mask: Mask::from_raw(key.mask)?,
-            description: key.description.bytes().to_vec(),
-        };
-        line.agrees_with(&described)
-            .then(|| seconds_left(line))
-            .flatten()
+        seconds_left(self.0.get(&key.serial)?, || key::to_description(key))
     }
 }
 
@@ -129,10 +117,12 @@ fn serial(line: &[u8]) -> Option<u32> {
     }
     u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
-/// At least how many seconds a key has left; none if it does not expire.
-#[must_use]
-fn seconds_left(line: &ProcKey) -> Option<u64> {
-    line.expiry.at_least().map(|left| left.as_secs())
+
+/// At least how many seconds a key has left: none if it does not expire, or its line does not agree
+/// with what the kernel describes.
+fn seconds_left(line: &ProcKey, described: impl FnOnce() -> Option<KeyDescription>) -> Option<u64> {
+    let left = line.expiry.at_least()?.as_secs();
+    line.agrees_with(&described()?).then_some(left)
 }
 
 /// The state of a key in words.

@@ -213,11 +213,13 @@ fn users() -> Result<Vec<key_users::KeyUser>, Failure> {
 fn user_keys(uid: u32) -> Result<Members, Failure> {
     let text = std::fs::read("/proc/keys")
         .map_err(|error| Failure::io("cannot read the keys of other users", &error))?;
-    let file = ProcFile::read();
+    let lines = proc_keys::lines(&text).filter(|line| line.uid == Some(uid));
+    let serials: Vec<KeySerial> = lines.map(|line| line.serial).collect();
+    let file = ProcFile::of(text);
     let mut keys = Vec::new();
-    for line in proc_keys::lines(&text).filter(|line| line.uid == Some(uid)) {
+    for serial in serials {
         // What the line says can be forged by a description; what the kernel describes cannot.
-        if let Ok(info) = key::info_with(line.serial, &file)
+        if let Ok(info) = key::info_with(serial, &file)
             && info.uid == uid
         {
             keys.push(info);
