@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::{bin_dir, engine, service_uid, unique};
+use crate::{bin_dir, engine, keyctl_as, service_uid, unique};
 
 /// Longer than anything here takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -192,7 +192,15 @@ impl Instance {
     /// A `keyctl-ns` command for this instance.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(bin_dir().join("keyctl-ns"));
+        self.to_it(Command::new(bin_dir().join("keyctl-ns")), arguments)
+    }
+
+    /// Same, as another user.
+    pub fn command_as(&self, uid: u32, arguments: &[&str]) -> Command {
+        self.to_it(keyctl_as(uid), arguments)
+    }
+
+    fn to_it(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .env_remove("KEYNS_SOCKET")
             .args(["--instance", &self.name])

@@ -7,7 +7,12 @@ pub mod stock;
 pub mod terminal;
 
 use keyns::engine::EngineChoice;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Directory of the built programs: `KEYNS_BIN_DIR`, or the one `make` builds into.
@@ -26,6 +31,20 @@ pub fn bin_dir() -> PathBuf {
         directory.display()
     );
     directory
+}
+
+/// `keyctl-ns`, to be run by another user. It is executed as an open file, for the directories above a
+/// checkout may be closed to others, as home directories and those of `mktemp -d` are.
+///
+/// # Panics
+/// When it cannot be opened.
+#[must_use]
+pub fn keyctl_as(uid: u32) -> Command {
+    static PROGRAM: OnceLock<File> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| File::open(bin_dir().join("keyctl-ns")).unwrap());
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command.arg0("keyctl-ns").uid(uid).gid(uid);
+    command
 }
 
 /// The engine that is to be tested: what `KEYNS_ENGINE` says, else whichever fits this kernel.

@@ -2,12 +2,11 @@
 //! from a running daemon who are not root of the host.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use keyns_tests::instance::{Instance, Ran};
-use keyns_tests::{bin_dir, service_uid, unique};
+use keyns_tests::{bin_dir, keyctl_as, service_uid, unique};
 
 /// An instance whose daemon is not to start.
 struct Refused {
@@ -202,11 +201,7 @@ fn nobody_and_root_of_a_container_may_ask_for_status_and_features_only() {
     let keyctl = bin_dir().join("keyctl-ns");
     let run = |wrapper: &[&str], arguments: &[&str]| -> Ran {
         let mut command = match wrapper {
-            [] => {
-                let mut command = Command::new(&keyctl);
-                command.uid(65_534).gid(65_534);
-                command
-            }
+            [] => keyctl_as(65_534),
             [program, rest @ ..] => {
                 let mut command = Command::new(program);
                 command.args(rest).arg(&keyctl);

@@ -5,11 +5,16 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use keyns_sys::KeySerial;
 use keyns_sys::key as sys;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_keyctl-ns");
 
 /// The session of a test.
 pub(crate) struct Session {
@@ -39,13 +44,7 @@ impl Session {
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyctl-ns"));
-        command
-            .args(["--instance", "no-such-instance"])
-            .args(arguments)
-            .env_remove("KEYNS_SOCKET")
-            .env("NO_COLOR", "1");
-        command
+        alone(Command::new(PROGRAM), arguments)
     }
 
     /// Runs the binary without input.
@@ -62,17 +61,19 @@ impl Session {
         run(self.command(arguments), input)
     }
 
-    /// Runs the binary as another user, who may not write to the directory of the test.
+    /// Runs the binary as another user, who may not write to the directory of the test, and may not even
+    /// reach the binary: the directories above a checkout may be closed to others. It is executed as an
+    /// open file.
     pub(crate) fn run_as(
         &self,
         uid: u32,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         input: &[u8],
     ) -> Output {
-        use std::os::unix::process::CommandExt as _;
-        let mut command = self.command(arguments);
-        command.uid(uid).gid(uid);
-        run(command, input)
+        let program = File::open(PROGRAM).unwrap();
+        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        command.arg0("keyctl-ns").uid(uid).gid(uid);
+        run(alone(command, arguments), input)
     }
 
     /// The mask of a key as the binary shows it.
@@ -93,6 +94,16 @@ impl Session {
         let name = std::ffi::CString::new(name).unwrap();
         sys::add_key(c"keyring", &name, b"", self.keyring).unwrap()
     }
+}
+
+/// With `arguments`, and no daemon in reach.
+fn alone(mut command: Command, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    command
+        .args(["--instance", "no-such-instance"])
+        .args(arguments)
+        .env_remove("KEYNS_SOCKET")
+        .env("NO_COLOR", "1");
+    command
 }
 
 /// How many things of `size` bytes are more than the quota of a user who is not root. An administrator

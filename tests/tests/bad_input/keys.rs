@@ -1,7 +1,6 @@
 //! Payloads, rights, and keys that cannot be lent.
 
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 
 use keyns_interfaces::blocking::Client;
 use keyns_interfaces::keys::{GrantTo, Lend};
@@ -263,8 +262,8 @@ fn a_key_that_cannot_be_lent_or_died_meanwhile() {
     // Somebody else's key: a user who may see it, and may not link it, is no lender; nor is one who
     // may not call the daemon at all.
     let serial = foreign.raw().to_string();
-    let mut command = instance.command(&["grant", &serial, "container:web", "view"]);
-    let ran: Ran = command.uid(65_534).gid(65_534).output().unwrap().into();
+    let mut command = instance.command_as(65_534, &["grant", &serial, "container:web", "view"]);
+    let ran: Ran = command.output().unwrap().into();
     assert_refused("nobody", &ran, DENIED, &[]);
     std::mem::drop(client);
     assert_eq!(timeless(&picture(&instance)), timeless(&before));
