@@ -130,33 +130,43 @@ pub struct Action<'a> {
     pub policy: Policy,
 }
 
-/// Decides whether `caller` may do `action`. Every method of every front door is judged here,
-/// before its parameters are parsed.
-///
-/// # Errors
-/// [`ErrorKind::NotPermitted`], naming the method and what to do.
-pub fn authorise(caller: &Caller, action: Action<'_>) -> Result<(), Error> {
-    match action.policy {
-        Policy::Anyone => Ok(()),
-        Policy::SeesOthersKeys | Policy::ChangesKeysOrContainers | Policy::AnswersRequests => {
-            if caller.is_root() {
-                return Ok(());
+/// Decides who may do what.
+#[derive(Debug, Default)]
+pub struct Authority;
+
+impl Authority {
+    /// Decides whether `caller` may do `action`. Every method of every front door is judged here,
+    /// before its parameters are parsed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotPermitted`], naming the method and what to do.
+    pub async fn authorise(&self, caller: &Caller, action: Action<'_>) -> Result<(), Error> {
+        match action.policy {
+            Policy::Anyone => Ok(()),
+            Policy::SeesOthersKeys | Policy::ChangesKeysOrContainers | Policy::AnswersRequests => {
+                if caller.is_root() {
+                    return Ok(());
+                }
+                Err(refused(caller, action))
             }
-            let message = match caller.uid() {
-                0 => format!(
-                    "root of another user namespace may not call {}",
-                    action.method
-                ),
-                uid => format!("uid {uid} may not call {}", action.method),
-            };
-            Err(Error::new(ErrorKind::NotPermitted, message)
-                .cause(match action.policy {
-                    Policy::SeesOthersKeys => "it shows keys and containers of others",
-                    _ => "it changes keys, containers or what requesters get",
-                })
-                .hint("run it as root of the host"))
         }
     }
+}
+
+fn refused(caller: &Caller, action: Action<'_>) -> Error {
+    let message = match caller.uid() {
+        0 => format!(
+            "root of another user namespace may not call {}",
+            action.method
+        ),
+        uid => format!("uid {uid} may not call {}", action.method),
+    };
+    Error::new(ErrorKind::NotPermitted, message)
+        .cause(match action.policy {
+            Policy::SeesOthersKeys => "it shows keys and containers of others",
+            _ => "it changes keys, containers or what requesters get",
+        })
+        .hint("run it as root of the host")
 }
 
 /// Whether descriptors are taken from `caller`.

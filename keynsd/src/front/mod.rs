@@ -4,13 +4,17 @@
 //! limited before they are parsed, writes have a deadline, connections are counted, and one that
 //! takes more than its share is closed. No decision is taken here but by [`crate::authority`].
 
+pub(crate) mod call;
 mod connection;
-mod context;
+pub(crate) mod context;
+pub mod gate;
 mod listener;
 mod parameters;
 mod router;
-mod service;
+pub(crate) mod service;
+mod shared;
 
 pub use context::{ConnectionId, Context, Gone, Reply, StreamSender};
-pub use listener::{Limits, Sockets, raise_descriptor_limit, serve};
+pub use listener::{Limits, Sockets, raise_descriptor_limit};
 pub use router::{Router, ServiceInfo};
+pub use shared::Front;
