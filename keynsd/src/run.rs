@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::config::Config;
 use crate::daemon::Daemon;
+use crate::dbus;
 use crate::events::Bus;
 use crate::front::{self, Front, Limits, Router, ServiceInfo, Sockets};
 use crate::services::agents::Agents;
@@ -115,6 +116,7 @@ async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
     // Also while it stops: a process that waits for a request cannot be killed with its container.
     tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
     tokio::select! {
+        never = dbus::serve(Rc::clone(&front), daemon.config.bus.clone()) => match never {},
         never = front.serve(sockets) => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

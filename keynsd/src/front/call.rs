@@ -15,7 +15,7 @@ use super::parameters::Malformed;
 use super::router::Handler;
 use super::service::ServiceError;
 use super::shared::Front;
-use crate::authority::Action;
+use crate::authority::{Action, Questions};
 
 /// Why a call was not begun.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub(crate) async fn begin<S: 'static>(
     method: &str,
     parameters: Option<&RawValue>,
     queue: Option<usize>,
+    questions: Questions,
 ) -> Result<Begun, Refusal> {
     let entry = front
         .router
@@ -71,9 +72,9 @@ pub(crate) async fn begin<S: 'static>(
     };
     front
         .authority
-        .authorise(&context.caller, action)
+        .authorise(&context.caller, action, questions)
         .await
-        .map_err(Refusal::Refused)?;
+        .map_err(|denied| Refusal::Refused(denied.error))?;
     let state = Rc::clone(&front.router.state);
     Ok(match (&entry.handler, queue) {
         (Handler::Call(handler), _) => Begun::Once(Once {

@@ -19,7 +19,7 @@ use super::context::{ConnectionId, Context, Life, Outgoing};
 use super::listener::Limits;
 use super::service::{self, ServiceError};
 use super::shared::Front;
-use crate::authority::{self, Caller};
+use crate::authority::{self, Caller, Questions};
 
 /// How often a peer is looked after that has sent more calls while one is running.
 const LOOK: Duration = Duration::from_secs(1);
@@ -174,6 +174,8 @@ impl<S: 'static> Connection<S> {
                     &call.method,
                     call.parameters,
                     queue,
+                    // A person is asked about calls on the bus only, where the caller can say so.
+                    Questions::None,
                 ) => begun,
                 () = &mut gone, if !call.oneway => {
                     self.life.0.hang_up();

@@ -41,10 +41,7 @@ impl Context {
 
     /// Waits until the caller has hung up. Cancel safe.
     pub async fn closed(&self) {
-        let wake = self.life.wake.notified();
-        if !self.life.hung_up.get() {
-            wake.await;
-        }
+        self.life.gone().await;
     }
 }
 
@@ -70,6 +67,14 @@ impl Life {
     pub(crate) fn hang_up(&self) {
         self.hung_up.set(true);
         self.wake.notify_waiters();
+    }
+
+    /// Waits until the peer is gone. Cancel safe.
+    pub(crate) async fn gone(&self) {
+        let wake = self.wake.notified();
+        if !self.hung_up.get() {
+            wake.await;
+        }
     }
 
     /// Nothing of the connection is left.

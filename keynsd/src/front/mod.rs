@@ -1,4 +1,5 @@
-//! The front door: sockets, connections and the way of a call to its method.
+//! The front doors: sockets, connections and the way of a call to its method. The one on the system bus
+//! is [`crate::dbus`]; it shares with these who may call, places, and that way.
 //!
 //! Everything runs on one thread (a tokio `LocalSet`). The daemon never waits for a peer: frames are
 //! limited before they are parsed, writes have a deadline, connections are counted, and one that

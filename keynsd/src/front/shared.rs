@@ -25,7 +25,7 @@ impl<S> Front<S> {
     pub fn new(router: Router<S>, limits: Limits) -> Rc<Self> {
         Rc::new(Self {
             router,
-            authority: Authority,
+            authority: Authority::default(),
             gate: Rc::new(Gate::new(limits.total, limits.per_uid)),
             limits,
             next: Cell::new(1),
