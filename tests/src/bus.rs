@@ -34,13 +34,6 @@ const SYSTEM: &str = r#"
   <limit name="reply_timeout">300000</limit>
 "#;
 
-/// Calls between clients, as the system bus of most machines allows them for what agents need.
-const ANSWERS: &str = r#"
-  <policy context="default">
-    <allow send_interface="org.freedesktop.DBus.Peer"/>
-  </policy>
-"#;
-
 /// A running bus; ended and removed when dropped.
 #[derive(Debug)]
 pub struct PrivateBus {
@@ -76,7 +69,7 @@ impl PrivateBus {
             "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"\n\
              \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n<busconfig>\n\
              <type>system</type>\n<listen>unix:path={}</listen>\n<auth>EXTERNAL</auth>\n\
-             {SYSTEM}{ANSWERS}<include>{}</include>\n\
+             {SYSTEM}<include>{}</include>\n\
              <include ignore_missing=\"yes\">{polkit}</include>\n{more}</busconfig>\n",
             directory.path().join("bus").display(),
             own.display(),

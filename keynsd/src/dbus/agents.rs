@@ -168,7 +168,7 @@ impl Agent {
                 }
                 Err(_) => self.tell(&NotMine { token, id }).await,
             },
-            Err(NoReply::Failed { name, message }) => match rejection(&name, &message) {
+            Err(NoReply::Failed { name, message, .. }) => match rejection(&name, &message) {
                 Some(rejection) => {
                     self.tell(&Reject {
                         token,

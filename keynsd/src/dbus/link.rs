@@ -34,6 +34,8 @@ pub(crate) enum NoReply {
     /// An error, by its name and text.
     #[error("{name}: {message}")]
     Failed {
+        /// Whether the bus speaks, e.g. for somebody who has left it.
+        by_bus: bool,
         /// Name of the error.
         name: String,
         /// Its text.
@@ -133,6 +135,7 @@ impl Link {
         let name = header.error_name().map(ToString::to_string);
         let message = answer.body().deserialize::<String>();
         Err(NoReply::Failed {
+            by_bus: header.sender().is_some_and(|name| name.as_str() == BUS),
             name: name.unwrap_or_default(),
             message: message.unwrap_or_default(),
         })

@@ -156,8 +156,8 @@ impl Subscriber {
                 .interface("org.freedesktop.DBus.Peer")
                 .build(&());
             match self.link.call(ping, PATIENCE).await {
-                // An error is a sign of life as well, unless it is the bus that speaks for somebody gone.
-                Ok(_) | Err(NoReply::Failed { .. }) => {}
+                // An error of its own is a sign of life as well.
+                Ok(_) | Err(NoReply::Failed { by_bus: false, .. }) => {}
                 Err(_) => return Err(End::Silent),
             }
             self.sent = 0;

@@ -1,7 +1,9 @@
 //! The door on the bus, on a bus of the test's own.
 
 mod doors;
+mod hostile;
 mod life;
 mod objects;
 mod polkit;
+mod upcalls;
 mod world;
