@@ -2,6 +2,7 @@
 
 mod doors;
 mod hostile;
+mod interop;
 mod life;
 mod objects;
 mod polkit;
