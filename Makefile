@@ -14,8 +14,9 @@ mandir     := $(DESTDIR)$(PREFIX)/share/man
 bashdir    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir     := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir    := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-busdir     := $(DESTDIR)$(PREFIX)/share/dbus-1
-polkitdir  := $(DESTDIR)$(PREFIX)/share/polkit-1/actions
+# The bus and polkit look nowhere else, whatever PREFIX is.
+busdir     := $(DESTDIR)/usr/share/dbus-1
+polkitdir  := $(DESTDIR)/usr/share/polkit-1/actions
 # keyctl is among the helpers, since the name in bin belongs to the distribution.
 HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
 PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)

@@ -27,6 +27,8 @@ pub(crate) struct World {
     instance: String,
     daemon: Option<Child>,
     log: PathBuf,
+    /// The bus it serves on, too.
+    bus: Option<String>,
 }
 
 impl World {
@@ -35,12 +37,25 @@ impl World {
     /// # Errors
     /// When it does not.
     pub(crate) fn start() -> Result<Self, Failure> {
+        Self::start_with(None)
+    }
+
+    /// Same with a daemon that serves on the bus at this address, too.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn start_on(bus: &str) -> Result<Self, Failure> {
+        Self::start_with(Some(bus.to_owned()))
+    }
+
+    fn start_with(bus: Option<String>) -> Result<Self, Failure> {
         let instance = unique("bench");
         let log = std::env::temp_dir().join(format!("{instance}.log"));
         let mut world = Self {
             instance,
             daemon: None,
             log,
+            bus,
         };
         world.start_daemon()?;
         Ok(world)
@@ -60,6 +75,7 @@ impl World {
                 "--service-uid",
                 &(SERVICE_UID + std::process::id() % 0x10_0000).to_string(),
             ])
+            .args(self.bus.iter().flat_map(|address| ["--bus", address]))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
