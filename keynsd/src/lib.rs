@@ -8,6 +8,7 @@ pub mod events;
 pub mod front;
 pub mod namespaces;
 pub mod run;
+pub mod service_manager;
 pub mod services;
 pub mod store;
 mod upcall_command;

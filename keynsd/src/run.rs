@@ -2,7 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::events::Bus;
 use crate::front::{self, Limits, Router, ServiceInfo, Sockets};
+use crate::service_manager::{Environment, Handed, ListenerSource, Manager, Role};
 use crate::services::agents::Agents;
 use crate::services::containers::{self, ContainerTable};
 use crate::services::keys::{self, KeyBook};
@@ -84,13 +87,24 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .max_blocking_threads(32)
         .build()
         .map_err(system("start the event loop"))?;
-    LocalSet::new().block_on(&runtime, serve(config, &facts))
+    let environment = Environment::of_process();
+    let manager = Manager::find(&environment);
+    let handed =
+        Handed::take(&environment, &config.paths, &manager).map_err(StartError::Refused)?;
+    LocalSet::new().block_on(&runtime, serve(config, &facts, manager, handed))
 }
 
-async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
+async fn serve(
+    config: Config,
+    facts: &KernelFacts,
+    manager: Manager,
+    handed: Handed,
+) -> Result<(), StartError> {
     demand_helpers(&config)?;
     let lock = lock_instance(&config)?;
-    let (store, engine) = begin(&config).inspect_err(|_| config.engine.withdraw(&config.paths))?;
+    let sources = ListenerSources::choose(&config, &manager, handed);
+    let (store, engine) = begin(&config, sources.foreign(&config))
+        .inspect_err(|_| config.engine.withdraw(&config.paths))?;
     let features = engine.features(facts);
     let daemon = restore(config, features, store, &engine)
         .await
@@ -105,22 +119,81 @@ async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
 
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch signals"))?;
-    let upcalls = UpcallListener::bind(&daemon.config.paths.upcall())
-        .map_err(system("make the upcall socket"))?;
-    let sockets = Sockets::bind(&daemon.config.paths.runtime())
-        .map_err(system("make the varlink sockets"))?;
+    let (sockets, upcalls) = sources.open(&daemon.config, &manager)?;
     Upcalls::take_queued(Rc::clone(&daemon)).await?;
     let router = Rc::new(router(&daemon));
     tracing::info!(instance = daemon.config.paths.instance(), "ready");
+    manager.ready(&status(&daemon));
     // Also while it stops: a process that waits for a request cannot be killed with its container.
     tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
     tokio::select! {
         never = front::serve(router, sockets, Limits::default()) => match never {},
+        never = manager.show_life() => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    manager.stopping();
     stop(&daemon, lock).await;
     Ok(())
+}
+
+/// The daemon's state in one line, for the service manager.
+fn status(daemon: &Daemon) -> String {
+    let engine = daemon.engine.name();
+    match daemon.containers.living() {
+        0 => format!("engine {engine}, no container"),
+        1 => format!("engine {engine}, 1 container"),
+        count => format!("engine {engine}, {count} containers"),
+    }
+}
+
+/// Where each listening socket comes from, in the order of [`Role::ALL`].
+struct ListenerSources([ListenerSource; 3]);
+
+impl ListenerSources {
+    fn choose(config: &Config, manager: &Manager, mut handed: Handed) -> Self {
+        Self(Role::ALL.map(|role| match handed.listener(role) {
+            Some(socket) => ListenerSource::Given(socket),
+            // What is transient leaves nothing behind.
+            None if manager.keeps() && !config.transient => ListenerSource::Kept,
+            None => ListenerSource::Own,
+        }))
+    }
+
+    /// The files of those that are not the daemon's own.
+    fn foreign(&self, config: &Config) -> Vec<PathBuf> {
+        let all = Role::ALL.into_iter().zip(&self.0);
+        all.filter(|(_, source)| !matches!(source, ListenerSource::Own))
+            .map(|(role, _)| role.path(&config.paths))
+            .collect()
+    }
+
+    /// Opens them, and gives to the manager what it is to keep.
+    fn open(
+        self,
+        config: &Config,
+        manager: &Manager,
+    ) -> Result<(Sockets, UpcallListener), StartError> {
+        let kept = Role::ALL.into_iter().zip(&self.0);
+        let kept: Vec<Role> = kept
+            .filter(|(_, source)| matches!(source, ListenerSource::Kept))
+            .map(|(role, _)| role)
+            .collect();
+        let [main, admin, upcall] = self.0;
+        let upcalls = UpcallListener::open(&config.paths.upcall(), upcall)
+            .map_err(system("make the upcall socket"))?;
+        let sockets = Sockets::open(&config.paths.runtime(), main, admin)
+            .map_err(system("make the varlink sockets"))?;
+        for role in kept {
+            let socket = match role {
+                Role::Varlink => sockets.main(),
+                Role::Admin => sockets.admin(),
+                Role::Upcall => upcalls.as_fd(),
+            };
+            manager.keep_listener(role, socket);
+        }
+        Ok((sockets, upcalls))
+    }
 }
 
 /// All methods of the daemon, each with its policy.
@@ -172,12 +245,13 @@ async fn restore(
 }
 
 /// Opens the state and starts the engine.
-fn begin(config: &Config) -> Result<(Store, Arc<dyn Engine>), StartError> {
+fn begin(config: &Config, foreign: Vec<PathBuf>) -> Result<(Store, Arc<dyn Engine>), StartError> {
     let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
     let started = config.engine.start(Options {
         paths: config.paths.clone(),
         helpers: config.helpers.clone(),
         service_uid: config.service_uid,
+        foreign,
     });
     match started {
         Ok(engine) => Ok((store, engine)),

@@ -3,6 +3,7 @@
 pub mod instance;
 pub mod lab;
 pub mod leftovers;
+pub mod manager;
 pub mod stock;
 pub mod terminal;
 

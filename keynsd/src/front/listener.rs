@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,6 +23,7 @@ use super::context::ConnectionId;
 use super::router::Router;
 use super::service;
 use crate::authority::{self, Account, Caller, NoCredentials};
+use crate::service_manager::ListenerSource;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 512;
@@ -57,12 +58,12 @@ impl Default for Limits {
     }
 }
 
-/// The daemon's sockets; their files are removed when this is dropped.
+/// The daemon's sockets; the files of those that are its own are removed when this is dropped.
 #[derive(Debug)]
 pub struct Sockets {
     main: UnixListener,
     admin: UnixListener,
-    _files: [SocketFile; 2],
+    _files: [Option<SocketFile>; 2],
 }
 
 #[derive(Debug)]
@@ -82,13 +83,56 @@ impl Sockets {
     /// # Errors
     /// `AddrInUse` if somebody listens there; else those of socket(2), bind(2), listen(2), chmod(2).
     pub fn bind(directory: &Path) -> io::Result<Self> {
-        let (main, main_file) = bind_at(&directory.join("keynsd"), 0o666)?;
-        let (admin, admin_file) = bind_at(&directory.join("admin"), 0o600)?;
+        Self::open(directory, ListenerSource::Own, ListenerSource::Own)
+    }
+
+    /// Same with sockets that exist already, or are to outlive the daemon.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn open(directory: &Path, main: ListenerSource, admin: ListenerSource) -> io::Result<Self> {
+        let (main, main_file) = open_at(&directory.join("keynsd"), 0o666, main)?;
+        let (admin, admin_file) = open_at(&directory.join("admin"), 0o600, admin)?;
         Ok(Self {
             main,
             admin,
             _files: [main_file, admin_file],
         })
+    }
+
+    /// The socket for everyone.
+    #[must_use]
+    pub fn main(&self) -> BorrowedFd<'_> {
+        self.main.as_fd()
+    }
+
+    /// The one for root.
+    #[must_use]
+    pub fn admin(&self) -> BorrowedFd<'_> {
+        self.admin.as_fd()
+    }
+}
+
+fn open_at(
+    path: &Path,
+    mode: u32,
+    source: ListenerSource,
+) -> io::Result<(UnixListener, Option<SocketFile>)> {
+    match source {
+        ListenerSource::Own => bind_at(path, mode).map(|(socket, file)| (socket, Some(file))),
+        ListenerSource::Kept => {
+            let (socket, file) = bind_at(path, mode)?;
+            std::mem::forget(file);
+            Ok((socket, None))
+        }
+        ListenerSource::Given(socket) => {
+            // Again, so that those who connect are told this process as their peer, and not the one
+            // that listened first.
+            listen(&socket, BACKLOG)?;
+            let socket = std::os::unix::net::UnixListener::from(socket);
+            socket.set_nonblocking(true)?;
+            Ok((UnixListener::from_std(socket)?, None))
+        }
     }
 }
 
