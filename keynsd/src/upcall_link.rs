@@ -141,9 +141,7 @@ impl UpcallListener {
             None,
         )?;
         // Programs of containers of the last run wait for this path: it is never absent.
-        let mut fresh = path.as_os_str().to_owned();
-        fresh.push(".new");
-        let fresh = PathBuf::from(fresh);
+        let fresh = first_path(path);
         match fs::remove_file(&fresh) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -210,6 +208,13 @@ impl Drop for OwnFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Where a socket is bound before it is renamed to `path`; the kernel goes on naming it so.
+pub(crate) fn first_path(path: &Path) -> PathBuf {
+    let mut first = path.as_os_str().to_owned();
+    first.push(".new");
+    first.into()
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

@@ -12,6 +12,7 @@ use nix::sys::socket::{getsockname, getsockopt, sockopt};
 
 use super::Environment;
 use super::notify::Manager;
+use crate::upcall_link::first_path;
 
 /// Before the role in the name of what the daemon has had kept.
 const STORED: &str = "stored-";
@@ -169,7 +170,11 @@ fn fits(descriptor: BorrowedFd<'_>, role: Role, path: &std::path::Path) -> Resul
     if !getsockopt(&descriptor, sockopt::AcceptConn).unwrap_or(false) {
         return Err("it does not listen".into());
     }
-    if address.path() != Some(path) {
+    let renamed = (role == Role::Upcall).then(|| first_path(path));
+    if address
+        .path()
+        .is_none_or(|at| at != path && Some(at) != renamed.as_deref())
+    {
         return Err(format!("it does not listen at {}", path.display()));
     }
     let file = std::fs::symlink_metadata(path);
