@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod events;
 pub mod front;
+pub mod log;
 pub mod namespaces;
 pub mod run;
 pub mod service_manager;

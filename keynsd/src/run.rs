@@ -1,5 +1,6 @@
 //! The daemon from start to stop.
 
+use std::convert::Infallible;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd as _;
@@ -14,13 +15,14 @@ use keyns::feature::FeatureRow;
 use keyns::probe::KernelFacts;
 use nix::sys::resource::Resource;
 use rustix::fs::FlockOperation;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
-use crate::config::Config;
+use crate::config::{Config, Mistake, Settings, Sources};
 use crate::daemon::Daemon;
 use crate::events::Bus;
-use crate::front::{self, Limits, Router, ServiceInfo, Sockets};
+use crate::front::{self, LiveLimits, Router, ServiceInfo, Sockets};
+use crate::log::Log;
 use crate::service_manager::{Environment, Handed, ListenerSource, Manager, Role};
 use crate::services::agents::Agents;
 use crate::services::containers::{self, ContainerTable};
@@ -59,14 +61,19 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { operation, source }
 }
 
-/// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
+/// Runs the daemon until it is told to stop (SIGTERM, SIGINT); SIGHUP has it read `sources` again.
 ///
 /// Containers live on without it, unless it is transient: then they end with it and nothing of the
 /// instance stays.
 ///
 /// # Errors
 /// [`StartError`]; after the start nothing ends the daemon but a signal.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    settings: Settings,
+    sources: Sources,
+    log: Log,
+) -> Result<(), StartError> {
     let facts = KernelFacts::probe().map_err(system("look at this machine"))?;
     facts
         .check()
@@ -91,19 +98,29 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let manager = Manager::find(&environment);
     let handed =
         Handed::take(&environment, &config.paths, &manager).map_err(StartError::Refused)?;
-    LocalSet::new().block_on(&runtime, serve(config, &facts, manager, handed))
+    let reloader = Reloader {
+        sources,
+        log,
+        limits: settings.connections.clone().into(),
+        settings,
+        manager,
+    };
+    LocalSet::new().block_on(&runtime, serve(config, &facts, reloader, handed))
 }
 
 async fn serve(
     config: Config,
     facts: &KernelFacts,
-    manager: Manager,
+    reloader: Reloader,
     handed: Handed,
 ) -> Result<(), StartError> {
     demand_helpers(&config)?;
     let lock = lock_instance(&config)?;
-    let sources = ListenerSources::choose(&config, &manager, handed);
-    let (store, engine) = begin(&config, sources.foreign(&config))
+    // Before there is anything to be left by a signal that nobody expects.
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("catch signals"))?;
+    let manager = reloader.manager.clone();
+    let listeners = ListenerSources::choose(&config, &manager, handed);
+    let (store, engine) = begin(&config, listeners.foreign(&config))
         .inspect_err(|_| config.engine.withdraw(&config.paths))?;
     let features = engine.features(facts);
     let daemon = restore(config, features, store, &engine)
@@ -119,7 +136,8 @@ async fn serve(
 
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch signals"))?;
-    let (sockets, upcalls) = sources.open(&daemon.config, &manager)?;
+    daemon.upcalls.set_totals(reloader.settings.requests);
+    let (sockets, upcalls) = listeners.open(&daemon.config, &manager)?;
     Upcalls::take_queued(Rc::clone(&daemon)).await?;
     let router = Rc::new(router(&daemon));
     tracing::info!(instance = daemon.config.paths.instance(), "ready");
@@ -127,8 +145,9 @@ async fn serve(
     // Also while it stops: a process that waits for a request cannot be killed with its container.
     tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
     tokio::select! {
-        never = front::serve(router, sockets, Limits::default()) => match never {},
+        never = front::serve(router, sockets, reloader.limits.clone()) => match never {},
         never = manager.show_life() => match never {},
+        never = reloader.serve(&daemon, &mut hangup) => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -144,6 +163,49 @@ fn status(daemon: &Daemon) -> String {
         0 => format!("engine {engine}, no container"),
         1 => format!("engine {engine}, 1 container"),
         count => format!("engine {engine}, {count} containers"),
+    }
+}
+
+/// Reads the settings again when it is told to.
+struct Reloader {
+    sources: Sources,
+    /// Those that count, or would with the next start.
+    settings: Settings,
+    limits: LiveLimits,
+    log: Log,
+    manager: Manager,
+}
+
+impl Reloader {
+    async fn serve(mut self, daemon: &Daemon, hangup: &mut Signal) -> Infallible {
+        loop {
+            if hangup.recv().await.is_none() {
+                return std::future::pending().await;
+            }
+            self.manager.reloading();
+            let outcome = self.reload(daemon);
+            self.manager.ready(&match outcome {
+                Ok(()) => status(daemon),
+                Err(mistake) => format!("settings are as before, for a mistake: {mistake}"),
+            });
+        }
+    }
+
+    fn reload(&mut self, daemon: &Daemon) -> Result<(), Mistake> {
+        let settings = Settings::read(&self.sources).inspect_err(|mistake| {
+            tracing::error!(%mistake, "the settings are as before");
+        })?;
+        self.log.set(&settings.log);
+        self.limits.set(settings.connections.clone());
+        daemon.upcalls.set_totals(settings.requests);
+        if settings.engine != self.settings.engine
+            || settings.service_uid != self.settings.service_uid
+        {
+            tracing::warn!("engine and service-uid are changed by the next start");
+        }
+        tracing::info!("read the settings");
+        self.settings = settings;
+        Ok(())
     }
 }
 

@@ -366,3 +366,90 @@ fn a_broken_manager_keeps_nothing_from_working() {
         assert_eq!(service.wait(), Some(0), "{}", service.log());
     }
 }
+
+#[test]
+fn settings_are_read_again_and_a_mistake_changes_nothing() {
+    let mut service = Managed::new("reloaded");
+    let file = service.directory().join("keyns.conf");
+    let write = |text: &str| fs::write(&file, text).unwrap();
+    write("[connections]\nidle-seconds = 30\n");
+    service.options = vec!["--config".into(), file.to_string_lossy().into_owned()];
+    service.start(&[]);
+    service.ready();
+    let two = |service: &Managed| {
+        let first = ask(&service.paths().socket());
+        let second = ask(&service.paths().socket());
+        let mut reply = Vec::new();
+        BufReader::new(second).read_until(0, &mut reply).unwrap();
+        answered(first);
+        String::from_utf8(reply).unwrap()
+    };
+    assert!(two(&service).contains("\"pid\""));
+
+    let reload = |service: &mut Managed| {
+        service.signal(Signal::SIGHUP);
+        let begun = service.message();
+        let usec = begun.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec;
+        let said = usec.trim_end().parse::<i64>().unwrap() / 1_000_000;
+        assert!((now - 5..=now).contains(&said), "{begun}");
+        service.message()
+    };
+    write("log = 'warn'\n[connections]\nper-user = 1\n");
+    assert!(reload(&mut service).starts_with("READY=1\nSTATUS=engine "));
+    assert!(two(&service).contains("LimitReached"));
+
+    write("log = 'info'\n\n[connections]\nper-user = 0\n");
+    let said = reload(&mut service);
+    assert!(
+        said.starts_with("READY=1\nSTATUS=settings are as before"),
+        "{said}"
+    );
+    assert!(
+        said.contains("keyns.conf:4: connections.per-user = 0"),
+        "{said}"
+    );
+    // Also what was right in that file does not count.
+    assert!(two(&service).contains("LimitReached"));
+    let log = service.log();
+    assert_eq!(log.matches("keyns.conf:4: ").count(), 1, "{log}");
+
+    write("engine = 'patched'\nlog = 'info'\n");
+    assert!(reload(&mut service).starts_with("READY=1\nSTATUS=engine mainline"));
+    assert!(two(&service).contains("\"pid\""));
+    assert!(
+        service.log().contains("changed by the next start"),
+        "{}",
+        service.log()
+    );
+    fs::remove_file(&file).unwrap();
+    assert!(reload(&mut service).contains("there is no such file"));
+}
+
+#[test]
+fn a_mistake_in_the_settings_is_a_reason_not_to_start() {
+    let mut service = Managed::new("mistaken");
+    let file = service.directory().join("keyns.conf");
+    fs::write(&file, "\nengnie = 'auto'\n").unwrap();
+    service.options = vec!["--config".into(), file.to_string_lossy().into_owned()];
+    service.start(&[]);
+    assert_eq!(service.wait(), Some(1));
+    let log = service.log();
+    let told = format!("  cause: {}:2: unknown field `engnie`", file.display());
+    assert!(log.contains(&told), "{log}");
+    assert!(!service.paths().runtime().exists());
+}
+
+#[test]
+fn options_of_the_command_line_go_before_the_settings() {
+    let mut service = Managed::new("options");
+    let file = service.directory().join("keyns.conf");
+    fs::write(&file, "engine = 'patched'\nlog = 'warn'\n").unwrap();
+    service.options = vec!["--config".into(), file.to_string_lossy().into_owned()];
+    service
+        .options
+        .extend(["--engine".to_owned(), "mainline".to_owned()]);
+    service.start(&[]);
+    assert!(service.ready()[0].contains("STATUS=engine mainline"));
+    assert!(!service.log().contains("INFO"), "{}", service.log());
+}

@@ -29,7 +29,7 @@ use crate::service_manager::ListenerSource;
 const BACKLOG: i32 = 512;
 
 /// What connections may take.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Connections per uid on the main socket, and how many of all are kept for root.
     pub per_uid: usize,
@@ -55,6 +55,27 @@ impl Default for Limits {
             write: Duration::from_secs(5),
             queue: 16,
         }
+    }
+}
+
+/// Limits that can be changed while the doors are open. Connections keep those they began with.
+#[derive(Debug, Clone)]
+pub struct LiveLimits(Rc<RefCell<Rc<Limits>>>);
+
+impl LiveLimits {
+    /// Changes them.
+    pub fn set(&self, limits: Limits) {
+        *self.0.borrow_mut() = Rc::new(limits);
+    }
+
+    fn now(&self) -> Rc<Limits> {
+        Rc::clone(&self.0.borrow())
+    }
+}
+
+impl From<Limits> for LiveLimits {
+    fn from(limits: Limits) -> Self {
+        Self(Rc::new(RefCell::new(Rc::new(limits))))
     }
 }
 
@@ -174,20 +195,20 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 pub async fn serve<S: 'static>(
     router: Rc<Router<S>>,
     sockets: Sockets,
-    limits: Limits,
+    limits: impl Into<LiveLimits>,
 ) -> Infallible {
-    let limits = Rc::new(limits);
+    let limits = limits.into();
     let next = Rc::new(Cell::new(1));
     let main = Door {
         admin: false,
-        accounts: Rc::new(Accounts::new(limits.total, limits.per_uid)),
+        accounts: Rc::default(),
         router: Rc::clone(&router),
-        limits: Rc::clone(&limits),
+        limits: limits.clone(),
         next: Rc::clone(&next),
     };
     let admin = Door {
         admin: true,
-        accounts: Rc::new(Accounts::new(limits.admin, limits.admin)),
+        accounts: Rc::default(),
         router,
         limits,
         next,
@@ -202,7 +223,7 @@ struct Door<S> {
     admin: bool,
     accounts: Rc<Accounts>,
     router: Rc<Router<S>>,
-    limits: Rc<Limits>,
+    limits: LiveLimits,
     next: Rc<Cell<u64>>,
 }
 
@@ -235,19 +256,23 @@ impl<S: 'static> Door<S> {
 
     /// Takes a connection in, or tells it why not.
     fn admit(&self, socket: UnixStream) -> Option<impl Future<Output = ()> + use<S>> {
+        let limits = self.limits.now();
+        let (total, per_uid) = match self.admin {
+            true => (limits.admin, limits.admin),
+            false => (limits.total, limits.per_uid),
+        };
+        let open = |caller| {
+            let account = authority::account(caller);
+            Accounts::open(&self.accounts, account, total, per_uid)
+        };
         let refused = match Caller::of(socket.as_fd()) {
             Err(error) => no_credentials(&error),
             Ok(caller) if self.admin && !caller.is_root() => not_root(&caller),
-            Ok(caller) => match Accounts::open(&self.accounts, authority::account(&caller)) {
+            Ok(caller) => match open(&caller) {
                 Ok(slot) => {
                     let id = ConnectionId(self.next.replace(self.next.get() + 1));
-                    let connection = Connection::new(
-                        Rc::clone(&self.router),
-                        socket,
-                        caller,
-                        id,
-                        Rc::clone(&self.limits),
-                    );
+                    let connection =
+                        Connection::new(Rc::clone(&self.router), socket, caller, id, limits);
                     return Some(async move {
                         connection.serve().await;
                         drop(slot);
@@ -274,9 +299,8 @@ fn not_root(caller: &Caller) -> Error {
 }
 
 /// Connections open, by account.
+#[derive(Default)]
 struct Accounts {
-    total: usize,
-    per_uid: usize,
     open: RefCell<HashMap<Account, usize>>,
     sum: Cell<usize>,
 }
@@ -288,25 +312,21 @@ struct Slot {
 }
 
 impl Accounts {
-    fn new(total: usize, per_uid: usize) -> Self {
-        Self {
-            total,
-            per_uid,
-            open: RefCell::default(),
-            sum: Cell::new(0),
-        }
-    }
-
     /// Takes a place. Root's share is kept for root, since one user may have many uids (subuid(5)).
-    fn open(accounts: &Rc<Self>, account: Account) -> Result<Slot, Error> {
+    fn open(
+        accounts: &Rc<Self>,
+        account: Account,
+        total: usize,
+        per_uid: usize,
+    ) -> Result<Slot, Error> {
         let mut open = accounts.open.borrow_mut();
         let held = |account| open.get(&account).copied().unwrap_or(0);
         let mine = held(account);
         let (taken, places) = match account {
-            Account::Root => (accounts.sum.get(), accounts.total),
+            Account::Root => (accounts.sum.get(), total),
             Account::Uid(_) => (
                 accounts.sum.get().saturating_sub(held(Account::Root)),
-                accounts.total.saturating_sub(accounts.per_uid),
+                total.saturating_sub(per_uid),
             ),
         };
         let full = |message: String, limit: usize| {
@@ -317,15 +337,12 @@ impl Accounts {
         if taken >= places {
             return Err(full("keynsd has too many connections".to_owned(), places));
         }
-        if mine >= accounts.per_uid {
+        if mine >= per_uid {
             let who = match account {
                 Account::Root => "root".to_owned(),
                 Account::Uid(uid) => format!("uid {uid}"),
             };
-            return Err(full(
-                format!("{who} has too many connections"),
-                accounts.per_uid,
-            ));
+            return Err(full(format!("{who} has too many connections"), per_uid));
         }
         open.insert(account, mine + 1);
         accounts.sum.set(accounts.sum.get() + 1);

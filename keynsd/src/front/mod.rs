@@ -12,5 +12,5 @@ mod router;
 mod service;
 
 pub use context::{ConnectionId, Context, Gone, Reply, StreamSender};
-pub use listener::{Limits, Sockets, raise_descriptor_limit, serve};
+pub use listener::{Limits, LiveLimits, Sockets, raise_descriptor_limit, serve};
 pub use router::{Router, ServiceInfo};
