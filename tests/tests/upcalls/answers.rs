@@ -353,7 +353,7 @@ fn containers_take_turns_at_an_agent_that_is_busy() {
 }
 
 /// A key for “web”, and the grant of it.
-fn granted() -> (Add, GrantTo) {
+pub(crate) fn granted() -> (Add, GrantTo) {
     let add = Add {
         container: "web".into(),
         type_: "user".into(),
