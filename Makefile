@@ -4,8 +4,11 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where the programs are built to, and where tests and the demo look for them.
 export KEYNS_BIN_DIR := $(TARGET)/keyns-bin
 
-PREFIX  ?= /usr/local
-DESTDIR ?=
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR    ?=
+# The version of systemd that the service is for; empty: the one of this machine.
+SYSTEMD    ?=
 # Not for the kernel's path: /sbin/request-key is taken over by `keynsd upcall`, never by `install`.
 bindir     := $(DESTDIR)$(PREFIX)/bin
 sbindir    := $(DESTDIR)$(PREFIX)/sbin
@@ -14,12 +17,21 @@ mandir     := $(DESTDIR)$(PREFIX)/share/man
 bashdir    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir     := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir    := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+unitdir    := $(DESTDIR)$(PREFIX)/lib/systemd/system
+tmpfiles   := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+confdir    := $(DESTDIR)$(SYSCONFDIR)/keyns
+# Neither the bus nor polkit look below /usr/local for what permits something.
+sharedir   := $(DESTDIR)/usr/share
 # keyctl is among the helpers, since the name in bin belongs to the distribution.
 HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
 PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)
 # Named after their programs and sections; bash looks for a file with the name of the command alone.
 PAGES      := $(notdir $(wildcard man/*.[1-8]))
 COMPLETED  := keyctl-ns keyns-tui keynsd
+SOCKETS    := keynsd.socket keynsd-admin.socket keynsd-upcall.socket
+# What is installed of each, where it is there, and where.
+BUS        := $(wildcard interfaces/org.keyns.conf interfaces/org.keyns.service interfaces/org.keyns.policy)
+busfile     = $(sharedir)/$(if $(filter %.conf,$(1)),dbus-1/system.d,$(if $(filter %.service,$(1)),dbus-1/system-services,polkit-1/actions))/$(notdir $(1))
 
 .PHONY: programs
 programs: ## build all programs into target/keyns-bin
@@ -54,17 +66,25 @@ lab-old: programs ## same with the oldest Linux that keyns supports, Debian's 6.
 	@if [ -n "$$CMD" ]; then tools/lab.sh bash -c "$$CMD"; else tools/lab.sh; fi
 
 .PHONY: install
-install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual pages, completions: DESTDIR=, PREFIX=/usr/local
+install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual pages, completions, units, settings: DESTDIR=, PREFIX=/usr/local
 	install -d "$(bindir)" "$(sbindir)" "$(libexecdir)"
-	install -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(KEYNS_BIN_DIR)/keyns-tui" "$(bindir)"
-	install -m 0755 "$(KEYNS_BIN_DIR)/keynsd" "$(sbindir)"
-	install -m 0755 $(foreach helper,$(HELPERS),"$(KEYNS_BIN_DIR)/$(helper)") "$(libexecdir)"
+	install $(STRIP) -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(KEYNS_BIN_DIR)/keyns-tui" "$(bindir)"
+	install $(STRIP) -m 0755 "$(KEYNS_BIN_DIR)/keynsd" "$(sbindir)"
+	install $(STRIP) -m 0755 $(foreach helper,$(HELPERS),"$(KEYNS_BIN_DIR)/$(helper)") "$(libexecdir)"
 	for page in $(PAGES); do install -D -m 0644 "man/$$page" "$(mandir)/man$${page##*.}/$$page"; done
 	for name in $(COMPLETED); do \
 		install -D -m 0644 "completions/$$name.bash" "$(bashdir)/$$name"; \
 		install -D -m 0644 "completions/_$$name" "$(zshdir)/_$$name"; \
 		install -D -m 0644 "completions/$$name.fish" "$(fishdir)/$$name.fish"; \
 	done
+	install -d "$(unitdir)" "$(tmpfiles)" "$(confdir)/keyns.conf.d"
+	tools/units.sh "$(PREFIX)/sbin" $(SYSTEMD) >"$(unitdir)/keynsd.service"
+	chmod 0644 "$(unitdir)/keynsd.service"
+	install -m 0644 $(addprefix units/,$(SOCKETS)) "$(unitdir)"
+	install -m 0644 units/keyns.tmpfiles "$(tmpfiles)/keyns.conf"
+	$(foreach file,$(BUS),install -D -m 0644 $(file) "$(call busfile,$(file))" &&) true
+	$(if $(filter %.service,$(BUS)),sed -i 's|^Exec=.*|Exec=$(PREFIX)/sbin/keynsd|' "$(call busfile,$(filter %.service,$(BUS)))")
+	[ -e "$(confdir)/keyns.conf" ] || install -m 0644 units/keyns.conf "$(confdir)"
 
 # Without prerequisites, so that installing as root needs no toolchain once the programs are there.
 $(KEYNS_BIN_DIR)/%:
@@ -84,6 +104,15 @@ uninstall: ## remove what install has installed
 	for name in $(COMPLETED); do \
 		rm -f "$(bashdir)/$$name" "$(zshdir)/_$$name" "$(fishdir)/$$name.fish"; \
 	done
+	rm -f "$(unitdir)/keynsd.service" $(foreach unit,$(SOCKETS),"$(unitdir)/$(unit)") "$(tmpfiles)/keyns.conf"
+	rm -f $(foreach file,$(BUS),"$(call busfile,$(file))")
+	@# What somebody has written is not ours.
+	if cmp -s units/keyns.conf "$(confdir)/keyns.conf"; then rm "$(confdir)/keyns.conf"; fi
+	if [ -d "$(confdir)" ]; then rmdir --ignore-fail-on-non-empty "$(confdir)/keyns.conf.d" "$(confdir)"; fi
+
+.PHONY: deb
+deb: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## make a Debian package in target/debian
+	tools/deb.sh "$(KEYNS_BIN_DIR)"
 
 .PHONY: install-alternatives
 install-alternatives: ## have the installed keyctl called as keyctl, by a diversion (as root)
