@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use keyns_interfaces::upcalls::{Intercept, Query, Rejection, Reroute, Target, UpcallInfo};
 use keyns_interfaces::{Error, ErrorKind};
 
-use crate::answers::granted;
+use crate::answers::ask_a_stopped_worker;
 use crate::world::{World, kind, queue, rule};
 use crate::{EACCES, ENOKEY, ETIMEDOUT};
 
@@ -168,12 +168,7 @@ fn a_request_without_a_rule_that_is_given_to_a_queue_waits_there() {
     let world = World::start();
     let mut web = world.container("web");
     // Such a request waits for the key worker only, and no longer than that takes.
-    let (add, grant) = granted();
-    world.call(&add).unwrap();
-    world.call(&grant).unwrap();
-    web.do_("join").unwrap();
-    let worker = world.stop_key_worker();
-    web.tell("value user granted x");
+    let worker = ask_a_stopped_worker(&world, &mut web);
     let id = world.pending().id;
     reroute(&world, id, queue("desk")).unwrap();
     assert!(!worker.is_finished(), "the key worker was not stopped");
