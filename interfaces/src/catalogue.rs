@@ -13,7 +13,7 @@ macro_rules! for_all_methods {
             keys::Add, keys::Update, keys::Read, keys::Describe, keys::Invalidate, keys::List,
             keys::Lend, keys::GrantTo, keys::Ungrant, keys::GetAcl, keys::Move, keys::Subscribe,
             manager::GetStatus, manager::GetFeatures,
-            upcalls::List, upcalls::Query, upcalls::Answer, upcalls::Intercept,
+            upcalls::List, upcalls::Query, upcalls::Answer, upcalls::Reroute, upcalls::Intercept,
             upcalls::ListRules, upcalls::Unintercept, upcalls::Subscribe
         }
     };

@@ -143,6 +143,21 @@ pub struct Answer {
 }
 method!(Answer, "org.keyns.Upcalls.Answer" => Answered);
 
+/// Gives a pending request to another queue, or to other agents, than the ones it is with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reroute {
+    /// Number of the request.
+    pub id: u64,
+    /// A queue or agents.
+    pub target: Target,
+    /// Milliseconds it may wait, counted from its arrival, 1,000 to 60,000. Default: as before, or as a
+    /// rule with this target has by default if that is later.
+    #[serde(default)]
+    pub deadline_ms: Option<u32>,
+}
+method!(Reroute, "org.keyns.Upcalls.Reroute" => Queried);
+
 /// What became of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {

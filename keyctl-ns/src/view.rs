@@ -226,6 +226,20 @@ pub fn target(target: &Target) -> String {
     }
 }
 
+/// That a request was given to `target`.
+#[must_use]
+pub fn rerouted(request: &UpcallInfo, target: &Target) -> String {
+    let left = request
+        .deadline_ms
+        .map(|left| format!(" and may wait {} more", seconds(left / 1000)));
+    format!(
+        "request {} goes to {}{}",
+        request.id,
+        self::target(target),
+        left.unwrap_or_default()
+    )
+}
+
 /// Who asked, in a few words.
 #[must_use]
 pub fn requester(requester: &Requester) -> String {

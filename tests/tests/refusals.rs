@@ -229,6 +229,7 @@ fn nobody_and_root_of_a_container_may_ask_for_status_and_features_only() {
             &["intercept", "web", "user"],
             &["upcalls"],
             &["answer", "1", "--negate", "5"],
+            &["reroute", "1", "--to", "desk"],
             &["agent", "serve", "user", "--", "true"],
             &["watch"],
         ] {

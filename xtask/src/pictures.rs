@@ -1,8 +1,9 @@
 //! Pictures of the dashboard: the real program in a terminal, with a daemon of its own that has
 //! containers, keys and a request.
 //!
-//! They show serial numbers and times of the machine on which they were drawn, so that nothing can
-//! tell whether they are up to date: they are drawn again when a screen has changed.
+//! They show serial numbers and times of the machine on which they were drawn, so that no two drawings are
+//! the same. What a test compares with the program are the footers, which change with every key that does
+//! something; other changes of a screen are for whoever makes them to draw.
 
 use std::ffi::CString;
 use std::io;
@@ -155,4 +156,43 @@ fn save(terminal: &Terminal, directory: &Path, name: &str, title: &str) -> io::R
     std::fs::write(&path, picture)?;
     println!("{}", path.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use keyns_tui::action::{Scope, TABLE};
+
+    use crate::root;
+
+    /// The last row of a picture, its spans joined.
+    fn footer(picture: &str) -> String {
+        let row = |span: &str| Some(span.split_once(" y=\"")?.1.split_once('"')?.0.to_owned());
+        let spans: Vec<&str> = picture.split("<text").skip(1).collect();
+        let last = spans.last().and_then(|span| row(span));
+        let text = |span: &&str| Some(span.split_once('>')?.1.split_once("</text>")?.0.to_owned());
+        spans
+            .iter()
+            .filter(|span| row(span) == last)
+            .filter_map(text)
+            .collect()
+    }
+
+    #[test]
+    fn the_pictures_have_the_footers_of_today() {
+        for (name, scope) in [("keys", Scope::Keys), ("upcalls", Scope::Upcalls)] {
+            let path = root().join("man/pictures").join(name).with_extension("svg");
+            let footer = footer(&std::fs::read_to_string(path).unwrap());
+            let entries = TABLE.iter().filter(|entry| entry.scope == scope);
+            let words: String = entries
+                .filter_map(|entry| Some((entry.keys.split(' ').next()?, entry.footer?)))
+                .map(|(key, word)| format!("{key} {word}  "))
+                .collect();
+            assert!(
+                footer.starts_with(&words),
+                "{name}.svg is out of date (cargo xtask pictures): {footer:?}, now {words:?}"
+            );
+        }
+    }
 }

@@ -31,6 +31,7 @@ pub mod read;
 pub mod reap;
 pub mod reject;
 pub mod request;
+pub mod reroute;
 pub mod restrict_keyring;
 pub mod revoke;
 pub mod search;
@@ -120,6 +121,7 @@ pub enum Command {
     Upcalls(upcalls::UpcallsArgs),
     Query(query::QueryArgs),
     Answer(answer::AnswerArgs),
+    Reroute(reroute::RerouteArgs),
     Instantiate(instantiate::InstantiateArgs),
     Pinstantiate(instantiate::PinstantiateArgs),
     Negate(reject::NegateArgs),
@@ -201,6 +203,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, CommandError> {
         Command::Upcalls(args) => upcalls::run(context, &args),
         Command::Query(args) => query::run(context, &args),
         Command::Answer(args) => answer::run(context, &args),
+        Command::Reroute(args) => reroute::run(context, &args),
         Command::Instantiate(args) => instantiate::run(context, &args),
         Command::Pinstantiate(args) => instantiate::pinstantiate(context, &args),
         Command::Negate(args) => reject::negate(context, &args),

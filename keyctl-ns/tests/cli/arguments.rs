@@ -138,7 +138,7 @@ fn limits_of_rules_are_checked() {
     }
 }
 
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 37] = [
     "add",
     "read",
     "describe",
@@ -148,6 +148,7 @@ const COMMANDS: [&str; 36] = [
     "move",
     "query",
     "answer",
+    "reroute",
     "container",
     "create",
     "run",

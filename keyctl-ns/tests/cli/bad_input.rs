@@ -306,6 +306,24 @@ fn the_hosts_root_is_no_root_directory() {
 }
 
 #[test]
+fn a_request_is_rerouted_to_exactly_one_place() {
+    let session = Session::new();
+    for arguments in [
+        &[][..],
+        &["--to", "a", "--agent", "b"],
+        &["--any-agent", "--agent", "b"],
+        &["--agent", ""],
+        &["--to", ""],
+        &["--to", "a", "--deadline", "61s"],
+        &["--to", "a", "--deadline", "soon"],
+    ] {
+        let output = session.run([&["reroute", "7"], arguments].concat());
+        assert_eq!(output.code, 2, "{arguments:?}: {output}");
+    }
+    assert_eq!(session.run(["reroute", "seven", "--to", "a"]).code, 2);
+}
+
+#[test]
 fn an_answer_needs_exactly_one_response() {
     let session = Session::new();
     assert_eq!(session.run(["answer", "7"]).code, 2);

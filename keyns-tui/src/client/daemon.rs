@@ -14,7 +14,9 @@ use keyns_interfaces::containers::{
 };
 use keyns_interfaces::keys::{GetAcl, Invalidate, Move, Read, Ungrant};
 use keyns_interfaces::manager::{GetFeatures, GetStatus};
-use keyns_interfaces::upcalls::{self, Answer, Intercept, List as ListUpcalls, Query, Unintercept};
+use keyns_interfaces::upcalls::{
+    self, Answer, Intercept, List as ListUpcalls, Query, Reroute, Unintercept,
+};
 use keyns_interfaces::{ByteText, Method, Payload};
 
 use super::{Asked, Client, Contents, Failure, Preview, Reply, Request, Response};
@@ -66,6 +68,34 @@ impl Daemon {
 
 impl Daemon {
     /// Answers a request by hand.
+    /// Refuses a request whose number may be that of somebody else's by now, if the daemon was started
+    /// again.
+    fn demand(&mut self, request: Asked, doing: &str) -> Result<(), Failure> {
+        let id = request.id;
+        let current = self.call(&Query { id })?.upcall;
+        if Asked::from(&current) == request {
+            return Ok(());
+        }
+        Err(Failure::failure(format!("cannot {doing} request {id}"))
+            .cause("another daemon has given this number to another request")
+            .hint("choose it again"))
+    }
+
+    fn reroute(
+        &mut self,
+        request: Asked,
+        target: &upcalls::Target,
+        deadline_ms: Option<u32>,
+    ) -> Result<String, Failure> {
+        self.demand(request, "reroute")?;
+        let done = self.call(&Reroute {
+            id: request.id,
+            target: target.clone(),
+            deadline_ms,
+        })?;
+        Ok(view::rerouted(&done.upcall, target))
+    }
+
     fn respond(&mut self, request: Asked, response: &Response) -> Result<String, Failure> {
         let id = request.id;
         let response = match response {
@@ -74,13 +104,7 @@ impl Daemon {
             Response::FromKeyring => upcalls::Response::FromKeyring,
             Response::Reject(rejection) => upcalls::Response::Reject(*rejection),
         };
-        // The number may be that of somebody else's request by now, if the daemon was started again.
-        let current = self.call(&Query { id })?.upcall;
-        if Asked::from(&current) != request {
-            return Err(Failure::failure(format!("cannot answer request {id}"))
-                .cause("another daemon has given this number to another request")
-                .hint("choose it again"));
-        }
+        self.demand(request, "answer")?;
         let done = self.call(&Answer { id, response })?;
         let took = view::milliseconds(done.milliseconds);
         Ok(match done.outcome {
@@ -277,6 +301,11 @@ impl Daemon {
                 ))
             }
             Request::Respond { request, response } => self.respond(*request, response),
+            Request::Reroute {
+                request,
+                target,
+                deadline_ms,
+            } => self.reroute(*request, target, *deadline_ms),
             other => Err(Failure::failure(format!(
                 "the daemon cannot answer {other:?}"
             ))),

@@ -138,6 +138,15 @@ pub enum Request {
     Features,
     /// How much the daemon has to do.
     Status,
+    /// Have a request for a key given to somebody else.
+    Reroute {
+        /// The request.
+        request: Asked,
+        /// A queue or agents.
+        target: Target,
+        /// How long it may wait from its arrival on, in milliseconds.
+        deadline_ms: Option<u32>,
+    },
     /// Have a request for a key answered.
     Respond {
         /// The request.
@@ -266,6 +275,7 @@ impl Request {
             | Self::Upcall(_)
             | Self::Features
             | Self::Status
+            | Self::Reroute { .. }
             | Self::Respond { .. } => Place::Daemon,
         }
     }
@@ -308,6 +318,7 @@ impl Request {
             | Self::Shell(_)
             | Self::Intercept(_)
             | Self::Unintercept { .. }
+            | Self::Reroute { .. }
             | Self::Respond { .. } => true,
         }
     }

@@ -7,7 +7,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line as Row, Span};
 
 use super::help::wrap;
-use super::{Dialog, Flow, Subject};
+use super::subject::Subject;
+use super::{Dialog, Flow};
 use crate::action::Action;
 use crate::app::shared::{Context, Shared};
 use crate::client::{Answer, Request};

@@ -19,7 +19,8 @@ use ratatui::text::Line as Row;
 
 use super::fields::{Field, Fields};
 use super::help::wrap;
-use super::{Dialog, Flow, Subject};
+use super::subject::Subject;
+use super::{Dialog, Flow};
 use crate::action::Action;
 use crate::app::shared::{Context, Shared, sentence};
 use crate::client::{Answer, Failure, Named, Preview, Reply, Request, Ticket};
@@ -42,8 +43,9 @@ enum State {
     Incomplete(String),
     /// It was asked.
     Asked(Vec<Ticket>),
-    /// The dry runs were answered: what all of them give, or the first refusal.
-    Known(Result<Preview, Failure>),
+    /// The dry runs were answered: each different outcome with the number of keys that it is for, or the
+    /// first refusal.
+    Known(Result<Vec<(Preview, usize)>, Failure>),
     /// It is being applied.
     Applying(Vec<Ticket>),
 }
@@ -193,13 +195,8 @@ impl Grant {
         if self.accepts() && self.implied != before {
             return self.preview(context);
         }
-        let result = answers.into_iter().reduce(|one, other| match (one, other) {
-            (Err(failure), _) | (_, Err(failure)) => Err(failure),
-            (Ok(one), Ok(_)) => Ok(one),
-        });
-        if let Some(result) = result {
-            self.state = State::Known(result);
-        }
+        let all: Result<Vec<Preview>, Failure> = answers.into_iter().collect();
+        self.state = State::Known(all.map(outcomes));
     }
 
     fn apply(&mut self, context: &mut Context<'_>) {
@@ -246,7 +243,8 @@ impl Grant {
     }
 
     fn subject(&self) -> Subject {
-        Subject(self.grantee().and_then(|it| it.container.clone()))
+        let container = self.grantee().and_then(|it| it.container.clone());
+        container.map_or(Subject::Nothing, Subject::Container)
     }
 
     fn outcome(&self, shared: &Shared) -> Vec<(String, Style)> {
@@ -255,7 +253,7 @@ impl Grant {
             State::Incomplete(missing) => vec![(missing.clone(), theme.faint)],
             State::Asked(_) => vec![("… asking what it would come to".to_owned(), theme.faint)],
             State::Applying(_) => vec![("… granting".to_owned(), theme.faint)],
-            State::Known(Ok(preview)) => self.good(preview, shared),
+            State::Known(Ok(outcomes)) => self.good(outcomes, shared),
             State::Known(Err(failure)) if is_implied(failure) => {
                 let rights = self.implied - self.rights();
                 let cause = failure.cause.clone().unwrap_or_default();
@@ -275,24 +273,46 @@ impl Grant {
         said
     }
 
-    fn good(&self, preview: &Preview, shared: &Shared) -> Vec<(String, Style)> {
+    fn good(&self, outcomes: &[(Preview, usize)], shared: &Shared) -> Vec<(String, Style)> {
         let theme = &shared.theme;
-        let mut said = vec![(
-            format!("would have {}: enforced by the kernel", preview.rights),
-            theme.good,
-        )];
-        if !preview.implied.is_empty() {
-            let implied = format!("of this nobody asked for {}", preview.implied);
-            said.push((implied, theme.warning));
+        let mut said = Vec::new();
+        for (preview, keys) in outcomes {
+            let which = match outcomes.len() {
+                1 => String::new(),
+                _ => format!("{keys} of {} keys: ", self.keys.len()),
+            };
+            said.push((
+                format!(
+                    "{which}would have {}: enforced by the kernel",
+                    preview.rights
+                ),
+                theme.good,
+            ));
+            if !preview.implied.is_empty() {
+                let implied = format!("of this nobody asked for {}", preview.implied);
+                said.push((implied, theme.warning));
+            }
+            let what = match preview.is_copy {
+                true => "its processes find a copy of the key, with the mask",
+                false => "in place of what it has now; the mask of the key becomes",
+            };
+            said.push((format!("{what} {}", preview.mask), theme.base));
         }
-        let what = match preview.is_copy {
-            true => "its processes find a copy of the key, with the mask",
-            false => "in place of what it has now; the mask of the key becomes",
-        };
-        said.push((format!("{what} {}", preview.mask), theme.base));
         said.push(("Enter grants it".to_owned(), theme.heading));
         said
     }
+}
+
+/// The different ones among these, in their order, each with how many there are of it.
+fn outcomes(all: Vec<Preview>) -> Vec<(Preview, usize)> {
+    let mut outcomes: Vec<(Preview, usize)> = Vec::new();
+    for preview in all {
+        match outcomes.iter_mut().find(|(known, _)| *known == preview) {
+            Some((_, keys)) => *keys += 1,
+            None => outcomes.push((preview, 1)),
+        }
+    }
+    outcomes
 }
 
 const CHOOSE: &str = "choose rights with ← → and Space";

@@ -10,20 +10,20 @@ pub mod respond;
 pub mod reveal;
 pub mod secret;
 pub mod sheet;
+pub mod subject;
+pub mod target;
 
 use std::time::Duration;
 
 use crossterm::event::MouseEvent;
-use keyns_interfaces::containers::{ContainerInfo, State};
 use keyns_interfaces::event::Event;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 
 use crate::action::Action;
-use crate::app::shared::{Context, Shared, Tone};
-use crate::client::{Answer, Named, Reply};
+use crate::app::shared::{Context, Shared};
+use crate::client::Answer;
 use crate::edit::Edit;
-use crate::text;
 
 /// What becomes of a dialog after an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,48 +91,4 @@ pub trait Dialog {
 
     /// Draws what is inside its frame.
     fn draw(&mut self, frame: &mut Frame<'_>, area: Rect, shared: &Shared);
-}
-
-/// The container that a dialog is about, if it is about one: when that dies, the dialog goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Subject(pub Option<Named>);
-
-impl From<&ContainerInfo> for Subject {
-    fn from(container: &ContainerInfo) -> Self {
-        Self(Some(container.into()))
-    }
-}
-
-impl Subject {
-    fn event(&self, event: &Event, context: &mut Context<'_>) -> Flow {
-        match (&self.0, &event.container) {
-            (Some(mine), Some(it)) if it.id == mine.id && !lives(it, event) => {
-                self.close(mine, context)
-            }
-            _ => Flow::Stay,
-        }
-    }
-
-    /// Its end may have been missed while the daemon was not there.
-    fn answer(&self, answer: &Answer, context: &mut Context<'_>) -> Flow {
-        let (Some(mine), Ok(Reply::Containers(all))) = (&self.0, &answer.result) else {
-            return Flow::Stay;
-        };
-        let state = all.iter().find(|it| it.id == mine.id).map(|it| it.state);
-        match state {
-            Some(State::Created | State::Running) => Flow::Stay,
-            Some(State::Dying | State::Dead) | None => self.close(mine, context),
-        }
-    }
-
-    fn close(&self, mine: &Named, context: &mut Context<'_>) -> Flow {
-        let name = text::line(&mine.name, 60);
-        let gone = format!("container “{name}” is gone, and so is the dialog about it");
-        context.shared.say(Tone::Bad, gone);
-        Flow::Close
-    }
-}
-
-fn lives(container: &ContainerInfo, event: &Event) -> bool {
-    matches!(container.state, State::Created | State::Running) && event.event != "container-removed"
 }

@@ -13,13 +13,13 @@ use ratatui::text::{Line as Row, Span};
 
 use super::help::wrap;
 use super::secret::Secret;
+use super::subject::Subject;
 use super::{Dialog, Flow};
 use crate::action::Action;
-use crate::app::shared::{Context, Shared, Tone, sentence};
-use crate::client::{Answer, Asked, Reply, Request, Response, Ticket};
+use crate::app::shared::{Context, Shared, sentence};
+use crate::client::{Answer, Asked, Request, Response, Ticket};
 use crate::edit::{Edit, Line};
-use crate::page::upcalls::details::ending;
-use crate::page::upcalls::requests::{is_same, is_waiting};
+use crate::page::upcalls::requests::is_waiting;
 use crate::text;
 
 /// What the requester is given.
@@ -282,16 +282,6 @@ impl Respond {
         let lines = wrap(&text, width).into_iter();
         lines.map(|it| Row::styled(it, style)).collect()
     }
-
-    fn gone(&self, how: &str, context: &mut Context<'_>) -> Flow {
-        let text = format!(
-            "request {} {how}, and so the dialog is closed",
-            self.request.id
-        );
-        context.shared.say(Tone::Bad, text);
-        context.changed();
-        Flow::Close
-    }
 }
 
 fn at_cursor((shown, cursor): (String, usize)) -> (String, Option<usize>) {
@@ -379,26 +369,20 @@ impl Dialog for Respond {
             }
             return Flow::Close;
         }
-        // Its end may have been missed while the daemon was not there.
-        if let Ok(Reply::Upcalls(listing)) = &answer.result {
-            let is_there = |info: &UpcallInfo| is_same(info, &self.request);
-            if !listing.upcalls.iter().any(is_there) {
-                return self.gone("does not wait any more", context);
-            }
-        }
-        Flow::Stay
+        Subject::from(&self.request).answer(answer, context)
     }
 
     fn event(&mut self, event: &Event, context: &mut Context<'_>) -> Flow {
         match &event.upcall {
-            Some(info) if is_same(info, &self.request) && !is_waiting(info) => {
-                if self.waiting.is_some() {
-                    // What came of it is in the answer that is on its way.
-                    return Flow::Close;
-                }
-                self.gone(&format!("is {}", ending(info)), context)
+            // What came of it is in the answer that is on its way.
+            Some(info)
+                if self.waiting.is_some()
+                    && Asked::from(info) == Asked::from(&self.request)
+                    && !is_waiting(info) =>
+            {
+                Flow::Close
             }
-            _ => Flow::Stay,
+            _ => Subject::from(&self.request).event(event, context),
         }
     }
 

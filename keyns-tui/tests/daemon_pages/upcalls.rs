@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyctl_ns::error::{CommandError, ErrorKind};
-use keyns_interfaces::upcalls::Rejection;
+use keyns_interfaces::upcalls::{Rejection, Target};
 use keyns_tui::client::{Reply, Request, Response};
 use keyns_tui::theme;
 
@@ -320,4 +320,65 @@ fn the_cursor_goes_to_what_waits_unless_it_was_put_elsewhere() {
     desk.press("end");
     desk.upcall("upcall-arrived", waiting(4, b"third"));
     assert!(desk.screen().contains("request     1, answered"));
+}
+
+#[test]
+fn a_request_is_given_to_another_queue_or_agent() {
+    let mut desk = page(80, 24);
+    desk.press("m");
+    let screen = desk.screen();
+    assert!(screen.contains("request 7 for user: token"), "{screen}");
+    insta::assert_snapshot!("upcalls_reroute", screen);
+    // To agents of a name, which is missing.
+    desk.press("right enter");
+    assert!(desk.screen().contains("! "));
+    desk.press("tab");
+    desk.write("vault");
+    desk.press("tab");
+    desk.write("30s");
+    desk.press("enter enter");
+    let rerouted = |it: &Request| matches!(it, Request::Reroute { .. });
+    let asked: Vec<&Request> = desk.asked.iter().map(|(_, it)| it).collect();
+    let [
+        Request::Reroute {
+            request,
+            target,
+            deadline_ms,
+        },
+    ] = asked
+        .into_iter()
+        .filter(|it| rerouted(it))
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{:?}", desk.asked);
+    };
+    assert_eq!(request.id, 7);
+    assert_eq!(*target, Target::Agent("vault".into()));
+    assert_eq!(*deadline_ms, Some(30_000));
+    let refusal = CommandError::new(ErrorKind::NotFound, "no agent “vault” would take it");
+    desk.answer(rerouted, Err(refusal));
+    assert!(desk.screen().contains("would take it"), "it stays open");
+    desk.press("enter");
+    let text = "request 7 goes to agent vault and may wait 27s more";
+    desk.answer(rerouted, Ok(Reply::Done(text.into())));
+    let screen = desk.screen();
+    assert!(screen.contains(text), "{screen}");
+    assert!(!screen.contains("Reroute"), "{screen}");
+}
+
+#[test]
+fn the_form_goes_with_its_request_and_is_not_opened_for_one_that_ended() {
+    let mut desk = page(80, 24);
+    desk.press("m");
+    desk.upcall("upcall-rerouted", waiting(7, b"token"));
+    assert!(desk.screen().contains("request 7 for user"));
+    desk.upcall(
+        "upcall-expired",
+        ended(waiting(7, b"token"), "expired", 110, 60_000),
+    );
+    let screen = desk.screen();
+    assert!(screen.contains("so the dialog is closed"), "{screen}");
+    desk.press("end m");
+    let screen = desk.screen();
+    assert!(screen.contains("cannot be rerouted any more"), "{screen}");
 }

@@ -103,6 +103,34 @@ fn a_grant_is_not_made_before_its_preview_was_answered() {
 }
 
 #[test]
+fn each_different_outcome_is_shown_before_marked_keys_are_granted() {
+    let mut machine = Machine::with_keys(3);
+    machine.containers = Machine::with_container().containers;
+    let mut stage = Stage::new(
+        Look::default(),
+        Box::new(move |request| {
+            Some(match request {
+                // What rights on a keyring imply is different.
+                Request::Grant(wish) if wish.dry_run && wish.key.to_string() == "2" => {
+                    Ok(preview("inval"))
+                }
+                Request::Grant(wish) if wish.dry_run => Ok(preview("")),
+                request if request.changes() => Ok(Reply::Done("done".to_owned())),
+                other => machine.answer(other),
+            })
+        }),
+    );
+    stage.daemon_is_up();
+    stage.press("j space space space g tab space");
+    let screen = stage.screen();
+    assert!(screen.contains("2 of 3 keys: would have read"), "{screen}");
+    assert!(screen.contains("1 of 3 keys: would have read"), "{screen}");
+    assert!(screen.contains("nobody asked for inval"), "{screen}");
+    stage.press("enter");
+    assert_eq!(stage.changes().len(), 3);
+}
+
+#[test]
 fn a_grant_dialog_goes_with_its_container() {
     let mut stage = willing(Machine::with_container());
     stage.press("j g");

@@ -1,5 +1,6 @@
 //! Who answers a request, and what the requester gets.
 
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keyns_interfaces::containers::Kill;
@@ -9,7 +10,7 @@ use keyns_interfaces::upcalls::{
 };
 use keyns_interfaces::{ByteText, Empty, ErrorKind, Payload};
 
-use crate::world::{World, kind, queue, reject, rule};
+use crate::world::{Denizen, World, kind, queue, reject, rule};
 use crate::{EACCES, EDQUOT, EKEYREJECTED, ENOKEY};
 
 #[test]
@@ -397,10 +398,8 @@ fn a_denizen_that_lost_its_keyring_gets_copies_and_its_session_is_left_alone() {
     assert_eq!(web.do_("value user second x"), Ok("treasure".into()));
 }
 
-#[test]
-fn a_request_that_waits_for_the_key_worker_ends_with_its_container() {
-    let world = World::start();
-    let mut web = world.container("web");
+/// Has a denizen of “web” ask for the key it was granted, which nobody looks for until the worker goes on.
+pub(crate) fn ask_a_stopped_worker(world: &World, web: &mut Denizen) -> JoinHandle<bool> {
     let (add, grant) = granted();
     world.call(&add).unwrap();
     world.call(&grant).unwrap();
@@ -408,6 +407,14 @@ fn a_request_that_waits_for_the_key_worker_ends_with_its_container() {
     let worker = world.stop_key_worker();
     web.tell("value user granted x");
     assert_eq!(world.pending().handler.as_deref(), Some("keyring"));
+    worker
+}
+
+#[test]
+fn a_request_that_waits_for_the_key_worker_ends_with_its_container() {
+    let world = World::start();
+    let mut web = world.container("web");
+    let worker = ask_a_stopped_worker(&world, &mut web);
     let begun = Instant::now();
     let killed = world.call_aside(Kill {
         container: "web".into(),

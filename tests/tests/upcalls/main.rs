@@ -11,6 +11,7 @@
 mod answers;
 mod confinement;
 mod faults;
+mod reroute;
 mod world;
 
 const EPERM: i32 = 1;

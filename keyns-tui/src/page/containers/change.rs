@@ -4,16 +4,16 @@ use keyctl_ns::args::{self, NAMESPACES};
 use keyns::name::ContainerPath;
 use keyns_interfaces::ByteText;
 use keyns_interfaces::containers::{Namespace, Root, Shown, State};
-use keyns_interfaces::upcalls::Target;
 
 use super::item::{ContainerItem, type_words};
 use crate::action::Action;
 use crate::app::shared::{Context, Tone};
 use crate::client::{Named, NewRule, Request};
-use crate::dialog::Subject;
 use crate::dialog::confirm::Confirm;
 use crate::dialog::fields::Field;
 use crate::dialog::form::Form;
+use crate::dialog::subject::Subject;
+use crate::dialog::target;
 use crate::text;
 
 /// Opens the dialog of the action for the row under the cursor; says whether it is one of these.
@@ -79,7 +79,7 @@ fn kill(container: Named, contents: Option<&Shown>, context: &mut Context<'_>) {
     let question = format!("Kill {}?", quoted(&container));
     let requests = vec![Request::Kill(container.clone())];
     context.open(
-        Confirm::new("Kill", question, consequence, requests).about(Subject(Some(container))),
+        Confirm::new("Kill", question, consequence, requests).about(Subject::Container(container)),
     );
 }
 
@@ -172,13 +172,6 @@ fn chosen_root(choice: usize, directory: &str) -> Result<Root, String> {
     }
 }
 
-const TARGETS: [&str; 4] = [
-    "a queue, answered by hand",
-    "agents of a name",
-    "any agent of the type",
-    "nobody: rejected",
-];
-
 fn intercept(container: Named, item: Option<&ContainerItem>, context: &mut Context<'_>) {
     let intro = format!(
         "Who answers the key requests of {}? A rule for the same type is replaced.",
@@ -190,7 +183,7 @@ fn intercept(container: Named, item: Option<&ContainerItem>, context: &mut Conte
     };
     let fields = vec![
         Field::text("type", &type_, "a type of key, or * for all other types"),
-        Field::choice("to", TARGETS.map(str::to_owned).to_vec()),
+        target::field(&target::CHOICES),
         Field::text(
             "name",
             "",
@@ -200,25 +193,14 @@ fn intercept(container: Named, item: Option<&ContainerItem>, context: &mut Conte
         Field::text("rate", "", "20 requests per second"),
         Field::text("pending", "", "16 waiting at once; 1 to 256"),
     ];
-    let subject = Subject(Some(container.clone()));
+    let subject = Subject::Container(container.clone());
     let build = move |fields: &[Field]| {
         let [type_, to, name, deadline, rate, pending] = fields else {
             return Err("the form is incomplete".to_owned());
         };
         let type_ = args::key_type(type_.typed())?;
-        let target = match (to.chosen(), name.typed()) {
-            (0, "") => Target::Queue("manual".to_owned()),
-            (0, name) => Target::Queue(name.to_owned()),
-            (1, name) => Target::Agent(args::not_empty(name)?),
-            (2, "") => Target::Agent(String::new()),
-            (2, _) => return Err("any agent has no name: empty the field".to_owned()),
-            (_, "") => Target::Reject(args::rejection("ENOKEY")?),
-            (_, error) => Target::Reject(args::rejection(error)?),
-        };
-        let deadline_ms = match deadline.typed() {
-            "" => None,
-            time => Some(args::deadline(time)?),
-        };
+        let target = target::of(to, name)?;
+        let deadline_ms = target::deadline(deadline)?;
         Ok(Request::Intercept(Box::new(NewRule {
             container: container.clone(),
             type_,
@@ -260,7 +242,7 @@ fn unintercept(
     }];
     context.open(
         Confirm::new("Remove a rule", question, consequence, requests)
-            .about(Subject(Some(container.clone()))),
+            .about(Subject::Container(container.clone())),
     );
     Ok(())
 }

@@ -3,12 +3,14 @@
 pub mod details;
 pub mod figures;
 pub mod requests;
+mod reroute;
 
 use std::time::Duration;
 
 use crossterm::event::MouseEvent;
 use keyctl_ns::view;
 use keyns_interfaces::event::Event;
+use keyns_interfaces::upcalls::UpcallInfo;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line as Row;
@@ -107,27 +109,34 @@ impl Upcalls {
         }
     }
 
-    /// Opens the dialog that answers the request under the cursor.
-    fn respond(&self, with: With, context: &mut Context<'_>) {
-        match self.current() {
+    /// The request under the cursor, if something can be `done` with it; else that is said.
+    fn to_be(&self, done: &str, context: &mut Context<'_>) -> Option<UpcallInfo> {
+        let (tone, text) = match self.current() {
             Some(known) if known.is_waiting() && context.shared.link.is_up() => {
-                let info = known.info.clone();
-                context.open(Respond::new(info, with));
+                return Some(known.info.clone());
             }
-            Some(known) if known.is_waiting() => {
-                context
-                    .shared
-                    .say(Tone::Bad, "nothing can be answered without the daemon");
-            }
+            Some(known) if known.is_waiting() => (
+                Tone::Bad,
+                format!("nothing can be {done} without the daemon"),
+            ),
             Some(known) => {
                 let text = format!(
-                    "request {} cannot be answered any more: {}",
+                    "request {} cannot be {done} any more: {}",
                     known.info.id,
                     details::ending(&known.info)
                 );
-                context.shared.say(Tone::Plain, text);
+                (Tone::Plain, text)
             }
-            None => context.shared.say(Tone::Plain, "no request is chosen"),
+            None => (Tone::Plain, "no request is chosen".to_owned()),
+        };
+        context.shared.say(tone, text);
+        None
+    }
+
+    /// Opens the dialog that answers the request under the cursor.
+    fn respond(&self, with: With, context: &mut Context<'_>) {
+        if let Some(info) = self.to_be("answered", context) {
+            context.open(Respond::new(info, with));
         }
     }
 
@@ -300,6 +309,11 @@ impl Page for Upcalls {
             Action::FromKeyring => self.respond(With::Copy, context),
             Action::Negate => self.respond(With::Negate, context),
             Action::Reject => self.respond(With::Reject, context),
+            Action::Reroute => {
+                if let Some(info) = self.to_be("rerouted", context) {
+                    reroute::open(&info, context);
+                }
+            }
             action if self.list.act(action) => self.settle(context),
             _ => return false,
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyctl_ns::view;
 use keyns_interfaces::upcalls::{LISTED_TEXT, Listing, UpcallInfo};
 
+use crate::client::Asked;
 use crate::filter::{Field, Fields};
 
 /// Ended requests that are kept; as many as the daemon keeps.
@@ -56,12 +57,6 @@ pub fn is_waiting(info: &UpcallInfo) -> bool {
     info.outcome.is_none() && matches!(info.state.as_str(), "queued" | "offered")
 }
 
-/// Whether both are the same request: numbers begin anew with every daemon.
-#[must_use]
-pub fn is_same(one: &UpcallInfo, other: &UpcallInfo) -> bool {
-    (one.id, one.key, one.time_ms) == (other.id, other.key, other.time_ms)
-}
-
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Requests {
@@ -90,7 +85,7 @@ impl Requests {
     pub fn tell(&mut self, mut info: UpcallInfo, now: Duration) -> bool {
         let mut is_whole = !is_cut(&info);
         if let Some(known) = self.all.get(&info.id)
-            && is_same(&known.info, &info)
+            && Asked::from(&known.info) == Asked::from(&info)
         {
             if !known.is_waiting() && is_waiting(&info) {
                 // A listing can be older than an event.
@@ -131,7 +126,7 @@ impl Requests {
         let listed = listing.upcalls.iter().chain(&listing.history);
         let is_listed = |known: &Known| {
             let mut all = listing.upcalls.iter().chain(&listing.history);
-            all.any(|info| is_same(info, &known.info))
+            all.any(|info| Asked::from(info) == Asked::from(&known.info))
         };
         self.all
             .retain(|_, known| known.at >= asked || is_listed(known));

@@ -364,6 +364,13 @@ impl Registry {
         })
     }
 
+    /// Whether an agent could be given this, now or when it has done something else.
+    #[must_use]
+    pub fn has_one_for(&self, wanted: &Wanted<'_>) -> bool {
+        let state = self.0.state.borrow();
+        state.agents.iter().any(|agent| agent.suits(wanted))
+    }
+
     /// What a request holds as long as it may look for an agent: dropped, it is in nobody's way.
     #[must_use]
     pub fn seeker(&self, request: RequestId) -> Seeker {

@@ -1,20 +1,21 @@
 //! `org.keyns.Upcalls`.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use keyns::engine::ContainerId;
 use keyns_interfaces::upcalls::{
-    Answer, Answered, Intercept, Intercepted, List, ListRules, Listing, Queried, Query, Response,
-    Rule, Rules, Subscribe, Unintercept,
+    Answer, Answered, Intercept, Intercepted, List, ListRules, Listing, Queried, Query, Reroute,
+    Response, Rule, Rules, Subscribe, Target, Unintercept,
 };
 use keyns_interfaces::{Empty, Error, ErrorKind};
 use keyns_sys::secret::SecretBytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::pending::{self, Answerer, Command, Decision, HISTORY, RequestId};
+use super::pending::{self, Answerer, Command, Decision, HISTORY, Handlers, RequestId};
 use super::request::not_yours;
-use super::rules::{RuleSpec, StoredRule, check_rejection, within};
+use super::rules::{RuleSpec, StoredRule, check_deadline, check_rejection, check_target, within};
 use super::{RULES, State, Upcalls};
 use crate::authority::Policy;
 use crate::daemon::Daemon;
@@ -34,15 +35,19 @@ pub fn register(router: &mut Router<Daemon>) {
         .method(
             Policy::SeesOthersKeys,
             async |daemon: Rc<Daemon>, _: Context, call: Query| {
-                let table = &daemon.upcalls.state.borrow().table;
-                let upcall = table.query(call.id, Instant::now())?;
-                Ok(Reply::from(Queried { upcall }))
+                daemon.upcalls.query(call.id).map(Reply::from)
             },
         )
         .method(
             Policy::AnswersRequests,
             async |daemon: Rc<Daemon>, _: Context, call: Answer| {
                 daemon.upcalls.answer(call).await.map(Reply::from)
+            },
+        )
+        .method(
+            Policy::AnswersRequests,
+            async |daemon: Rc<Daemon>, _: Context, call: Reroute| {
+                daemon.upcalls.reroute(call).await.map(Reply::from)
             },
         )
         .method(
@@ -82,6 +87,65 @@ impl Upcalls {
         })
     }
 
+    fn query(&self, id: RequestId) -> Result<Queried, Error> {
+        let table = &self.state.borrow().table;
+        let upcall = table.query(id, Instant::now())?;
+        Ok(Queried { upcall })
+    }
+
+    async fn reroute(&self, call: Reroute) -> Result<Queried, Error> {
+        let Reroute {
+            id,
+            target,
+            deadline_ms,
+        } = call;
+        let usual = check_target(&target)?;
+        let to = match target {
+            Target::Queue(name) => Handlers::Queue(name),
+            Target::Agent(name) => Handlers::Agents(name),
+            Target::Reject(_) => {
+                let message = format!("cannot route upcall {id} to nobody");
+                return Err(
+                    Error::new(ErrorKind::InvalidArgument, message).hint(format!(
+                        "reject it: keyctl-ns answer {id} --reject 5 EACCES"
+                    )),
+                );
+            }
+        };
+        let chosen = match deadline_ms {
+            Some(ms) => {
+                check_deadline(ms)?;
+                Some(Duration::from_millis(ms.into()))
+            }
+            None => None,
+        };
+        let (commands, deadline) = {
+            let state = self.state.borrow();
+            let commands = state.table.commands(id)?;
+            let entry = state
+                .table
+                .get(id)
+                .ok_or_else(|| state.table.not_waiting(id))?;
+            let deadline = match chosen {
+                Some(time) => entry.arrived + time,
+                None => entry.deadline.max(entry.arrived + usual),
+            };
+            (commands, deadline)
+        };
+        if deadline <= Instant::now() {
+            let message = format!("cannot route upcall {id}: it has waited longer than that");
+            return Err(Error::new(ErrorKind::InvalidArgument, message)
+                .hint("a deadline counts from when the request arrived"));
+        }
+        let command = |reply| Command::Route {
+            to,
+            deadline,
+            reply,
+        };
+        self.pass(&commands, id, command).await?;
+        self.query(id)
+    }
+
     async fn answer(&self, call: Answer) -> Result<Answered, Error> {
         let Answer { id, response } = call;
         let decision = match response {
@@ -115,12 +179,12 @@ impl Upcalls {
         self.pass(commands, id, answer).await
     }
 
-    async fn pass(
+    async fn pass<T>(
         &self,
         commands: &mpsc::Sender<Command>,
         id: RequestId,
-        command: impl FnOnce(pending::Reply) -> Command,
-    ) -> Result<Answered, Error> {
+        command: impl FnOnce(pending::Reply<T>) -> Command,
+    ) -> Result<T, Error> {
         let (reply, result) = oneshot::channel();
         if commands.send(command(reply)).await.is_ok()
             && let Ok(result) = result.await

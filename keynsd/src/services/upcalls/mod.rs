@@ -419,6 +419,30 @@ impl Upcalls {
         publish(daemon, "upcall-offered", info);
     }
 
+    /// Notes that somebody else is to have a request, and until when.
+    fn rerouted(&self, daemon: &Daemon, id: RequestId, queue: Option<&str>, deadline: Instant) {
+        let mut state = self.state.borrow_mut();
+        let Some(entry) = state.table.get_mut(id) else {
+            return;
+        };
+        entry.waiting = Waiting::Queued;
+        entry.handler = queue.map(queue_label);
+        entry.deadline = deadline;
+        let info = entry.info(Instant::now());
+        drop(state);
+        let requester = &info.requester;
+        tracing::info!(
+            upcall = id,
+            container = requester.container.as_deref().unwrap_or_default(),
+            handler = info.handler.as_deref().unwrap_or("agents"),
+            left_ms = info.deadline_ms,
+            "upcall rerouted",
+        );
+        if daemon.bus.subscribers() > 0 {
+            publish(daemon, "upcall-rerouted", info);
+        }
+    }
+
     /// Notes that a request has ended, and tells everybody.
     fn finish(&self, daemon: &Daemon, id: RequestId, end: End) {
         let mut state = self.state.borrow_mut();
@@ -524,10 +548,15 @@ async fn judge_and_answer(daemon: Rc<Daemon>, peer: Peer, incoming: Incoming) {
     }
 }
 
+/// What a queue is called where handlers are.
+fn queue_label(name: &str) -> String {
+    format!("queue {name}")
+}
+
 /// What has a request of this route at first.
 fn handler(route: &Route) -> Option<String> {
     match route {
-        Route::Rule(Target::Queue(name)) => Some(format!("queue {name}")),
+        Route::Rule(Target::Queue(name)) => Some(queue_label(name)),
         Route::Keyring => Some("keyring".to_owned()),
         Route::Rule(Target::Agent(_) | Target::Reject(_)) | Route::Refuse(_) => None,
     }

@@ -33,8 +33,17 @@ pub enum Decision {
     Reject(Rejection),
 }
 
-/// Where an answerer waits for what became of its answer.
-pub type Reply = oneshot::Sender<Result<Answered, Error>>;
+/// Where whoever sent a command waits for what became of it.
+pub type Reply<T = Answered> = oneshot::Sender<Result<T, Error>>;
+
+/// Whom a request may be given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handlers {
+    /// A queue, for a person.
+    Queue(String),
+    /// Agents of this name; empty: any.
+    Agents(String),
+}
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +74,15 @@ pub enum Command {
         found: Result<Option<SecretBytes>, Error>,
         /// Where the answerer waits; without one it is for want of a rule.
         reply: Option<Reply>,
+    },
+    /// Somebody else is to have it.
+    Route {
+        /// Who.
+        to: Handlers,
+        /// When it is rejected from now on.
+        deadline: Instant,
+        /// Where the caller waits.
+        reply: Reply<()>,
     },
     /// The agent with this number does not want it.
     NotMine(u64),

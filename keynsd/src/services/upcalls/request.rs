@@ -17,7 +17,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::errno;
 use super::peer::Peer;
-use super::pending::{Answerer, Command, Decision, End, Reply, RequestId, Waiting, millis};
+use super::pending::{
+    Answerer, Command, Decision, End, Handlers, Reply, RequestId, Waiting, millis,
+};
 use super::policy::Refusal;
 use crate::daemon::Daemon;
 use crate::services::agents::registry::{AgentId, Delivery, Slot, Wanted};
@@ -92,10 +94,10 @@ impl Conversation {
             }
             Route::Keyring => {
                 self.look_up(None);
-                self.wait("", Place::Keyring).await
+                self.wait(String::new(), Place::Keyring).await
             }
-            Route::Rule(Target::Queue(_)) => self.wait("", Place::Queue).await,
-            Route::Rule(Target::Agent(name)) => self.wait(&name, Place::Seeking(None)).await,
+            Route::Rule(Target::Queue(_)) => self.wait(String::new(), Place::Queue).await,
+            Route::Rule(Target::Agent(name)) => self.wait(name, Place::Seeking(None)).await,
         };
         self.daemon.upcalls.finish(&self.daemon, self.id, end);
         if let Some((reply, result)) = reply {
@@ -108,11 +110,11 @@ impl Conversation {
     /// queue.
     async fn wait(
         &mut self,
-        agent: &str,
+        mut agent: String,
         mut place: Place,
     ) -> (End, Option<(Reply, Result<Answered, Error>)>) {
         let agents = self.daemon.agents.registry().clone();
-        let _seeker = agents.seeker(self.id);
+        let mut seeker = agents.seeker(self.id);
         let mut tried: Vec<AgentId> = Vec::new();
         let mut acknowledge = Some(match place {
             Place::Queue => Instant::now(),
@@ -124,7 +126,7 @@ impl Conversation {
             if let Place::Seeking(until) = place {
                 // Before looking, so that no agent that comes meanwhile is missed.
                 changed.as_mut().enable();
-                place = self.seek(agent, &tried, until);
+                place = self.seek(&agent, &tried, until);
             }
             let own_time = match &place {
                 Place::Queue | Place::Keyring | Place::Seeking(None) => self.deadline,
@@ -177,6 +179,36 @@ impl Conversation {
                     };
                 }
                 Command::FromKeyring(reply) => self.look_up(Some(reply)),
+                Command::Route {
+                    to,
+                    deadline,
+                    reply,
+                } => {
+                    let routed = match to {
+                        Handlers::Queue(name) => {
+                            self.hand_over(Some(&name), deadline);
+                            place = Place::Queue;
+                            Ok(())
+                        }
+                        Handlers::Agents(name) if self.has_agent(&name) => {
+                            self.hand_over(None, deadline);
+                            agent = name;
+                            tried.clear();
+                            place = Place::Seeking(None);
+                            Ok(())
+                        }
+                        Handlers::Agents(name) => Err(self.no_agent(&name)),
+                    };
+                    if routed.is_ok() {
+                        // It waits for none of the former agents any more.
+                        drop(std::mem::replace(&mut seeker, agents.seeker(self.id)));
+                        // The program learns of the new deadline.
+                        acknowledge = Some(Instant::now());
+                    }
+                    let _ = reply.send(routed);
+                }
+                // Routed elsewhere before the key worker came to it.
+                Command::Granted { reply: None, .. } if !matches!(place, Place::Keyring) => {}
                 Command::Granted { found, reply } => {
                     let attempt = match found {
                         Ok(Some(payload)) => self.attempt(Decision::Payload(payload)).await,
@@ -238,17 +270,35 @@ impl Conversation {
         Place::Seeking(None)
     }
 
-    /// Gives the request to an agent, if there is one.
-    fn seek(&self, name: &str, tried: &[AgentId], until: Option<Instant>) -> Place {
-        let now = Instant::now();
-        let wanted = Wanted {
+    /// Notes that a queue is to have the request from now on, or agents, and until when.
+    fn hand_over(&mut self, queue: Option<&str>, deadline: Instant) {
+        self.deadline = deadline;
+        self.daemon
+            .upcalls
+            .rerouted(&self.daemon, self.id, queue, deadline);
+    }
+
+    fn wanted<'a>(&'a self, name: &'a str, tried: &'a [AgentId]) -> Wanted<'a> {
+        Wanted {
             request: self.id,
             name,
             type_: &self.request.type_name,
             lineage: &self.lineage,
             process: self.request.tgid,
             tried,
-        };
+        }
+    }
+
+    /// Whether an agent of this name is registered that takes such requests, busy or not.
+    fn has_agent(&self, name: &str) -> bool {
+        let wanted = self.wanted(name, &[]);
+        self.daemon.agents.registry().has_one_for(&wanted)
+    }
+
+    /// Gives the request to an agent, if there is one.
+    fn seek(&self, name: &str, tried: &[AgentId], until: Option<Instant>) -> Place {
+        let now = Instant::now();
+        let wanted = self.wanted(name, tried);
         let upcalls = &self.daemon.upcalls;
         let delivery = self
             .daemon
@@ -356,6 +406,20 @@ impl Conversation {
             // Refused when the request has ended.
             let _ = sender.send(Command::Granted { found, reply }).await;
         });
+    }
+
+    fn no_agent(&self, name: &str) -> Error {
+        let whom = match name {
+            "" => "no agent".to_owned(),
+            name => format!("no agent “{name}”"),
+        };
+        let type_ = keyns::text::escape(&self.request.type_name);
+        let message = format!("cannot route upcall {}: {whom} would take it", self.id);
+        Error::new(ErrorKind::NoSuchAgent, message)
+            .cause(format!(
+                "none that is registered answers type {type_} for its container"
+            ))
+            .hint("keyctl-ns agent list shows the agents; the request stays where it is")
     }
 
     fn not_granted(&self) -> Error {

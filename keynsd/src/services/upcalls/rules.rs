@@ -112,20 +112,7 @@ impl RuleSpec {
             )
             .cause("the kernel asks for this type on behalf of the whole host"));
         }
-        let default_deadline = match &target {
-            Target::Queue(name) => {
-                check_label("a queue", name, false)?;
-                QUEUE_DEADLINE
-            }
-            Target::Agent(name) => {
-                check_label("an agent", name, true)?;
-                AGENT_DEADLINE
-            }
-            Target::Reject(rejection) => {
-                check_rejection(*rejection)?;
-                AGENT_DEADLINE
-            }
-        };
+        let default_deadline = check_target(&target)?;
         let rate = rate.unwrap_or(DEFAULT_RATE);
         let spec = Self {
             type_,
@@ -138,7 +125,7 @@ impl RuleSpec {
             burst: burst.unwrap_or_else(|| rate.saturating_mul(2)),
             pending: pending.unwrap_or(DEFAULT_PENDING),
         };
-        within("deadline", spec.deadline_ms, DEADLINES_MS, " ms")?;
+        check_deadline(spec.deadline_ms)?;
         within("rate", spec.rate, 1..=MAX_RATE, " requests per second")?;
         within(
             "burst",
@@ -149,6 +136,36 @@ impl RuleSpec {
         within("pending", spec.pending, 1..=MAX_PENDING, " requests")?;
         Ok(spec)
     }
+}
+
+/// Checks where requests are to go, and tells how long they may wait there unless somebody says
+/// otherwise.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(super) fn check_target(target: &Target) -> Result<Duration, Error> {
+    match target {
+        Target::Queue(name) => {
+            check_label("a queue", name, false)?;
+            Ok(QUEUE_DEADLINE)
+        }
+        Target::Agent(name) => {
+            check_label("an agent", name, true)?;
+            Ok(AGENT_DEADLINE)
+        }
+        Target::Reject(rejection) => {
+            check_rejection(*rejection)?;
+            Ok(AGENT_DEADLINE)
+        }
+    }
+}
+
+/// Checks how long a request may wait, in milliseconds.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(super) fn check_deadline(milliseconds: u32) -> Result<(), Error> {
+    within("deadline", milliseconds, DEADLINES_MS, " ms")
 }
 
 /// Refuses a number outside of its range.
