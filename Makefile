@@ -14,6 +14,8 @@ mandir     := $(DESTDIR)$(PREFIX)/share/man
 bashdir    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir     := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir    := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+busdir     := $(DESTDIR)$(PREFIX)/share/dbus-1
+polkitdir  := $(DESTDIR)$(PREFIX)/share/polkit-1/actions
 # keyctl is among the helpers, since the name in bin belongs to the distribution.
 HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
 PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)
@@ -59,6 +61,14 @@ install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual 
 	install -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(KEYNS_BIN_DIR)/keyns-tui" "$(bindir)"
 	install -m 0755 "$(KEYNS_BIN_DIR)/keynsd" "$(sbindir)"
 	install -m 0755 $(foreach helper,$(HELPERS),"$(KEYNS_BIN_DIR)/$(helper)") "$(libexecdir)"
+	for file in interfaces/org.keyns.*1.xml; do \
+		install -D -m 0644 "$$file" "$(busdir)/interfaces/$${file##*/}"; \
+	done
+	install -D -m 0644 interfaces/org.keyns.conf "$(busdir)/system.d/org.keyns.conf"
+	install -d "$(busdir)/system-services"
+	sed 's|^Exec=.*|Exec=$(PREFIX)/sbin/keynsd|' interfaces/org.keyns.service \
+		>"$(busdir)/system-services/org.keyns.service"
+	install -D -m 0644 interfaces/org.keyns.policy "$(polkitdir)/org.keyns.policy"
 	for page in $(PAGES); do install -D -m 0644 "man/$$page" "$(mandir)/man$${page##*.}/$$page"; done
 	for name in $(COMPLETED); do \
 		install -D -m 0644 "completions/$$name.bash" "$(bashdir)/$$name"; \
@@ -80,6 +90,8 @@ uninstall: ## remove what install has installed
 	rm -f "$(bindir)/keyctl-ns" "$(bindir)/keyns-tui" "$(sbindir)/keynsd"
 	rm -f $(foreach helper,$(HELPERS),"$(libexecdir)/$(helper)")
 	if [ -d "$(libexecdir)" ]; then rmdir "$(libexecdir)"; fi
+	rm -f "$(busdir)"/interfaces/org.keyns.*1.xml "$(busdir)/system.d/org.keyns.conf"
+	rm -f "$(busdir)/system-services/org.keyns.service" "$(polkitdir)/org.keyns.policy"
 	for page in $(PAGES); do rm -f "$(mandir)/man$${page##*.}/$$page"; done
 	for name in $(COMPLETED); do \
 		rm -f "$(bashdir)/$$name" "$(zshdir)/_$$name" "$(fishdir)/$$name.fish"; \

@@ -20,6 +20,12 @@ command -v unshare >/dev/null || missing+=(util-linux)
 command -v tmux >/dev/null || missing+=(tmux)
 # Looks for faults in the manual pages.
 command -v groff >/dev/null || missing+=(groff-base)
+# A bus for tests, what decides on it, and clients of three kinds.
+command -v dbus-daemon >/dev/null || missing+=(dbus-daemon)
+[ -e /usr/lib/polkit-1/polkitd ] || missing+=(polkitd)
+command -v busctl >/dev/null || missing+=(systemd)
+command -v gdbus >/dev/null || missing+=(libglib2.0-bin)
+[ -e /usr/lib/python3/dist-packages/jeepney ] || missing+=(python3-jeepney)
 if [ "${1:-}" = kernel ]; then
     for program in make flex bison bc patch perl xz; do
         command -v "$program" >/dev/null || missing+=("${program/%xz/xz-utils}")

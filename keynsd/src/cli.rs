@@ -11,7 +11,7 @@ use keyns::engine::keyring::SERVICE_UID;
 use keyns::engine::paths::Paths;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Config;
+use crate::config::{BusAddress, Config};
 use crate::upcall_command::{self, UpcallCommand};
 
 /// The keyns daemon: containers with their own kernel keys, grants, and the requests for keys that
@@ -44,6 +44,10 @@ struct DaemonArgs {
     /// Kernel uid, used by nobody else, whose user keyring keeps the keyrings of all containers
     #[arg(long, value_name = "UID", default_value_t = SERVICE_UID)]
     service_uid: u32,
+    /// Bus to serve org.keyns on: “system”, “none”, or an address such as unix:path=/run/my-bus
+    /// [default: system for the instance main, else none]
+    #[arg(long, value_name = "BUS")]
+    bus: Option<BusAddress>,
     /// When stopped, end all containers and remove everything of the instance
     #[arg(long)]
     transient: bool,
@@ -106,7 +110,12 @@ fn serve(args: DaemonArgs) -> Result<(), crate::run::StartError> {
         // It would report to the same place, and panic where nobody reads it any more.
         .log_internal_errors(false)
         .init();
+    let bus = args.bus.unwrap_or(match args.instance.instance() {
+        "main" => BusAddress::System,
+        _ => BusAddress::None,
+    });
     crate::run::run(Config {
+        bus,
         paths: args.instance,
         engine: args.engine,
         helpers: args.helpers.unwrap_or_else(|| programs("keyns-stage")),

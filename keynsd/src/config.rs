@@ -16,6 +16,32 @@ pub struct Config {
     pub helpers: PathBuf,
     /// Uid whose user keyring holds the registry.
     pub service_uid: u32,
+    /// The bus to serve on.
+    pub bus: BusAddress,
     /// End all containers and remove the state when the daemon is told to stop.
     pub transient: bool,
+}
+
+/// Where the door on a bus is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusAddress {
+    /// Nowhere.
+    None,
+    /// On the system bus.
+    System,
+    /// At this address.
+    At(String),
+}
+
+impl std::str::FromStr for BusAddress {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "none" => Ok(Self::None),
+            "system" => Ok(Self::System),
+            address if address.starts_with("unix:") => Ok(Self::At(address.to_owned())),
+            _ => Err("say system, none, or an address that begins with unix:".to_owned()),
+        }
+    }
 }

@@ -17,8 +17,9 @@ use tokio::task::LocalSet;
 
 use crate::config::Config;
 use crate::daemon::Daemon;
+use crate::dbus;
 use crate::events::Bus;
-use crate::front::{self, Limits, Router, ServiceInfo, Sockets};
+use crate::front::{self, Front, Limits, Router, ServiceInfo, Sockets};
 use crate::services::agents::Agents;
 use crate::services::containers::{self, ContainerTable};
 use crate::services::keys::{self, KeyBook};
@@ -110,12 +111,13 @@ async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
     let sockets = Sockets::bind(&daemon.config.paths.runtime())
         .map_err(system("make the varlink sockets"))?;
     Upcalls::take_queued(Rc::clone(&daemon)).await?;
-    let router = Rc::new(router(&daemon));
+    let front = Front::new(router(&daemon), Limits::default());
     tracing::info!(instance = daemon.config.paths.instance(), "ready");
     // Also while it stops: a process that waits for a request cannot be killed with its container.
     tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
     tokio::select! {
-        never = front::serve(router, sockets, Limits::default()) => match never {},
+        never = dbus::serve(Rc::clone(&front), daemon.config.bus.clone()) => match never {},
+        never = front.serve(sockets) => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -1,7 +1,5 @@
 //! The two sockets, and how many connections each may have.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::connection::Connection;
-use super::context::ConnectionId;
-use super::router::Router;
+use super::gate::Gate;
 use super::service;
-use crate::authority::{self, Account, Caller, NoCredentials};
+use super::shared::Front;
+use crate::authority::{self, Caller, NoCredentials};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 512;
@@ -30,9 +28,10 @@ const BACKLOG: i32 = 512;
 /// What connections may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections per uid on the main socket, and how many of all are kept for root.
+    /// Connections per uid on the main socket, with calls on the system bus, and how many of all are
+    /// kept for root.
     pub per_uid: usize,
-    /// Connections on the main socket.
+    /// Connections on the main socket, with calls on the system bus.
     pub total: usize,
     /// Connections on the admin socket.
     pub admin: usize,
@@ -126,40 +125,30 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-/// Serves both sockets on the current `LocalSet`. Dropping the future closes every connection.
-pub async fn serve<S: 'static>(
-    router: Rc<Router<S>>,
-    sockets: Sockets,
-    limits: Limits,
-) -> Infallible {
-    let limits = Rc::new(limits);
-    let next = Rc::new(Cell::new(1));
-    let main = Door {
-        admin: false,
-        accounts: Rc::new(Accounts::new(limits.total, limits.per_uid)),
-        router: Rc::clone(&router),
-        limits: Rc::clone(&limits),
-        next: Rc::clone(&next),
-    };
-    let admin = Door {
-        admin: true,
-        accounts: Rc::new(Accounts::new(limits.admin, limits.admin)),
-        router,
-        limits,
-        next,
-    };
-    tokio::select! {
-        never = main.open(&sockets.main) => never,
-        never = admin.open(&sockets.admin) => never,
+impl<S: 'static> Front<S> {
+    /// Serves both sockets on the current `LocalSet`. Dropping the future closes every connection.
+    pub async fn serve(self: Rc<Self>, sockets: Sockets) -> Infallible {
+        let main = Door {
+            admin: false,
+            gate: Rc::clone(&self.gate),
+            front: Rc::clone(&self),
+        };
+        let admin = Door {
+            admin: true,
+            gate: Rc::new(Gate::new(self.limits.admin, self.limits.admin)),
+            front: self,
+        };
+        tokio::select! {
+            never = main.open(&sockets.main) => never,
+            never = admin.open(&sockets.admin) => never,
+        }
     }
 }
 
 struct Door<S> {
     admin: bool,
-    accounts: Rc<Accounts>,
-    router: Rc<Router<S>>,
-    limits: Rc<Limits>,
-    next: Rc<Cell<u64>>,
+    gate: Rc<Gate>,
+    front: Rc<Front<S>>,
 }
 
 impl<S: 'static> Door<S> {
@@ -194,19 +183,12 @@ impl<S: 'static> Door<S> {
         let refused = match Caller::of(socket.as_fd()) {
             Err(error) => no_credentials(&error),
             Ok(caller) if self.admin && !caller.is_root() => not_root(&caller),
-            Ok(caller) => match Accounts::open(&self.accounts, authority::account(&caller)) {
-                Ok(slot) => {
-                    let id = ConnectionId(self.next.replace(self.next.get() + 1));
-                    let connection = Connection::new(
-                        Rc::clone(&self.router),
-                        socket,
-                        caller,
-                        id,
-                        Rc::clone(&self.limits),
-                    );
+            Ok(caller) => match self.gate.enter(authority::account(&caller)) {
+                Ok(place) => {
+                    let connection = Connection::new(Rc::clone(&self.front), socket, caller);
                     return Some(async move {
                         connection.serve().await;
-                        drop(slot);
+                        drop(place);
                     });
                 }
                 Err(error) => error,
@@ -227,82 +209,4 @@ fn no_credentials(error: &NoCredentials) -> Error {
 fn not_root(caller: &Caller) -> Error {
     let message = format!("uid {} may not use the admin socket", caller.uid());
     Error::new(ErrorKind::NotPermitted, message).hint("run it as root of the host")
-}
-
-/// Connections open, by account.
-struct Accounts {
-    total: usize,
-    per_uid: usize,
-    open: RefCell<HashMap<Account, usize>>,
-    sum: Cell<usize>,
-}
-
-/// A connection's place; given back when dropped.
-struct Slot {
-    accounts: Rc<Accounts>,
-    account: Account,
-}
-
-impl Accounts {
-    fn new(total: usize, per_uid: usize) -> Self {
-        Self {
-            total,
-            per_uid,
-            open: RefCell::default(),
-            sum: Cell::new(0),
-        }
-    }
-
-    /// Takes a place. Root's share is kept for root, since one user may have many uids (subuid(5)).
-    fn open(accounts: &Rc<Self>, account: Account) -> Result<Slot, Error> {
-        let mut open = accounts.open.borrow_mut();
-        let held = |account| open.get(&account).copied().unwrap_or(0);
-        let mine = held(account);
-        let (taken, places) = match account {
-            Account::Root => (accounts.sum.get(), accounts.total),
-            Account::Uid(_) => (
-                accounts.sum.get().saturating_sub(held(Account::Root)),
-                accounts.total.saturating_sub(accounts.per_uid),
-            ),
-        };
-        let full = |message: String, limit: usize| {
-            Error::new(ErrorKind::LimitReached, message)
-                .cause(format!("at most {limit} are allowed"))
-                .hint("close connections that are not needed; root can use the admin socket")
-        };
-        if taken >= places {
-            return Err(full("keynsd has too many connections".to_owned(), places));
-        }
-        if mine >= accounts.per_uid {
-            let who = match account {
-                Account::Root => "root".to_owned(),
-                Account::Uid(uid) => format!("uid {uid}"),
-            };
-            return Err(full(
-                format!("{who} has too many connections"),
-                accounts.per_uid,
-            ));
-        }
-        open.insert(account, mine + 1);
-        accounts.sum.set(accounts.sum.get() + 1);
-        Ok(Slot {
-            accounts: Rc::clone(accounts),
-            account,
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = self.accounts.open.borrow_mut();
-        self.accounts
-            .sum
-            .set(self.accounts.sum.get().saturating_sub(1));
-        match open.get_mut(&self.account) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                open.remove(&self.account);
-            }
-        }
-    }
 }
