@@ -2,10 +2,11 @@
 # Makes sure that what the build needs beyond a Rust toolchain is there; on Debian and its kin,
 # installs what is missing.
 #
-#   tools/requirements.sh [kernel]                     kernel: what building a kernel needs
+#   tools/requirements.sh [kernel | tests]             kernel: what building a kernel needs
+#                                                      tests: what is tried in the lab
 set -euo pipefail
 
-if [ "${1:-}" != kernel ] && ! command -v cargo >/dev/null; then
+if [ $# -eq 0 ] && ! command -v cargo >/dev/null; then
     echo "error: no Rust toolchain (cargo 1.90 or newer, rustc, clippy, rustfmt); rustup has one" >&2
     exit 1
 fi
@@ -30,6 +31,10 @@ if [ "${1:-}" = kernel ]; then
     for program in make flex bison bc patch perl xz; do
         command -v "$program" >/dev/null || missing+=("${program/%xz/xz-utils}")
     done
+fi
+if [ "${1:-}" = tests ]; then
+    [ -x /lib/systemd/systemd ] || missing+=(systemd)
+    command -v dbus-daemon >/dev/null || missing+=(dbus)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

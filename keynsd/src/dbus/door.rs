@@ -176,7 +176,7 @@ impl Door {
         caller: &Rc<Caller>,
         message: &Message,
     ) -> Option<Result<Message, Failure>> {
-        let place = match self.front.gate.enter(authority::account(caller)) {
+        let place = match self.front.enter(authority::account(caller)) {
             Ok(place) => place,
             Err(error) => return Some(Err(error.into())),
         };

@@ -123,6 +123,11 @@ impl Upcalls {
         })
     }
 
+    /// Changes what all containers together may ask for.
+    pub fn set_totals(&self, totals: limits::Totals) {
+        self.state.borrow_mut().limits.set_totals(totals);
+    }
+
     /// Forgets the rules of containers that did not survive the last run.
     pub fn restore(&self, daemon: &Daemon) {
         let containers: BTreeSet<ContainerId> = self
