@@ -14,6 +14,7 @@ mod machine;
 mod parts;
 mod ping;
 mod place;
+mod queue;
 mod quota;
 mod request_key;
 mod round_trip;

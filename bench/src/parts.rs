@@ -10,8 +10,8 @@ use keyns_tests::{bin_dir, leftovers};
 use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
-    Failure, agent, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, request_key,
-    round_trip, upcall,
+    Failure, agent, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, queue,
+    request_key, round_trip, upcall,
 };
 
 /// Measure what keyns costs
@@ -36,6 +36,8 @@ struct Cli {
 enum Part {
     /// Requests of containers, answered by an agent
     Upcall,
+    /// Requests that the kernel queues, where it does
+    Queue,
     /// Requests of the host
     Host,
     /// Requests of the host that keyns-request-key serves
@@ -89,10 +91,10 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         Some(Role::Agent { socket }) => agent::run(&socket)?,
         Some(Role::PingServer { socket, listing }) => ping::run(&socket, &listing)?,
         None => {
-            let parts = if cli.parts.is_empty() {
-                ALL.to_vec()
-            } else {
-                cli.parts
+            let parts = match cli.parts.as_slice() {
+                [] if queue::is_possible()? => [&[Part::Queue], &ALL[..]].concat(),
+                [] => ALL.to_vec(),
+                chosen => chosen.to_vec(),
             };
             return measure(&parts, &Plan { pairs: cli.pairs });
         }
@@ -117,6 +119,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
         );
         let rows = match part {
             Part::Upcall => upcall::measure(plan, &Stock::place()?)?,
+            Part::Queue => queue::measure(plan, &Stock::place()?)?,
             Part::Host => host::measure(plan, &Stock::place()?)?,
             Part::RequestKey => request_key::measure(plan, &Stock::place()?)?,
             Part::RoundTrip => round_trip::measure(plan)?,

@@ -25,6 +25,7 @@ const SERVICE_UID: u32 = 0x8f00_0000;
 /// A transient daemon, which takes all of its containers along when it ends.
 pub(crate) struct World {
     instance: String,
+    engine: &'static str,
     daemon: Option<Child>,
     log: PathBuf,
 }
@@ -35,10 +36,19 @@ impl World {
     /// # Errors
     /// When it does not.
     pub(crate) fn start() -> Result<Self, Failure> {
+        Self::start_with("auto")
+    }
+
+    /// Same with this engine.
+    ///
+    /// # Errors
+    /// When it does not, or this kernel does not have what the engine needs.
+    pub(crate) fn start_with(engine: &'static str) -> Result<Self, Failure> {
         let instance = unique("bench");
         let log = std::env::temp_dir().join(format!("{instance}.log"));
         let mut world = Self {
             instance,
+            engine,
             daemon: None,
             log,
         };
@@ -54,7 +64,8 @@ impl World {
         let log = File::options().append(true).create(true).open(&self.log)?;
         let begun = Instant::now();
         let daemon = Command::new(bin_dir().join("keynsd"))
-            .args(["--instance", &self.instance, "--transient", "--helpers"])
+            .args(["--instance", &self.instance, "--engine", self.engine])
+            .args(["--transient", "--helpers"])
             .arg(bin_dir())
             .args([
                 "--service-uid",
