@@ -4,6 +4,7 @@
 //! absolute times say more about the machine than about keyns.
 
 mod agent;
+mod bus;
 mod crowd;
 mod dashboard;
 mod denizen;

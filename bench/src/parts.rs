@@ -10,7 +10,7 @@ use keyns_tests::{bin_dir, leftovers};
 use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
-    Failure, agent, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, queue,
+    Failure, agent, bus, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, queue,
     request_key, round_trip, upcall,
 };
 
@@ -44,6 +44,8 @@ enum Part {
     RequestKey,
     /// Calls to the daemon
     RoundTrip,
+    /// Reads and signals over the bus
+    Bus,
     /// The daemon with nothing to do
     Idle,
     /// A thousand containers
@@ -54,11 +56,12 @@ enum Part {
     Tui,
 }
 
-const ALL: [Part; 8] = [
+const ALL: [Part; 9] = [
     Part::Upcall,
     Part::Host,
     Part::RequestKey,
     Part::RoundTrip,
+    Part::Bus,
     Part::Idle,
     Part::Crowd,
     Part::Keyctl,
@@ -75,6 +78,8 @@ enum Role {
     Agent { socket: PathBuf },
     #[command(hide = true)]
     PingServer { socket: PathBuf, listing: String },
+    #[command(hide = true)]
+    BusEcho { address: String },
 }
 
 /// How much is measured.
@@ -89,6 +94,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     match cli.role {
         Some(Role::Denizen) => denizen::run()?,
         Some(Role::Agent { socket }) => agent::run(&socket)?,
+        Some(Role::BusEcho { address }) => bus::serve(&address)?,
         Some(Role::PingServer { socket, listing }) => ping::run(&socket, &listing)?,
         None => {
             let parts = match cli.parts.as_slice() {
@@ -123,6 +129,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
             Part::Host => host::measure(plan, &Stock::place()?)?,
             Part::RequestKey => request_key::measure(plan, &Stock::place()?)?,
             Part::RoundTrip => round_trip::measure(plan)?,
+            Part::Bus => bus::measure(plan)?,
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,
             Part::Keyctl => keyctl::measure(plan)?,

@@ -35,7 +35,7 @@ pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
         return Err("this kernel does not queue requests; see make lab".into());
     }
     let _quota = Raised::new()?;
-    let world = World::start_with("patched")?;
+    let world = World::start_engine("patched")?;
     compare(plan, stock, &world).map_err(|failure| world.explain(&failure))
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct World {
     engine: &'static str,
     daemon: Option<Child>,
     log: PathBuf,
+    /// The bus it serves on, too.
+    bus: Option<String>,
 }
 
 impl World {
@@ -36,14 +38,26 @@ impl World {
     /// # Errors
     /// When it does not.
     pub(crate) fn start() -> Result<Self, Failure> {
-        Self::start_with("auto")
+        Self::start_with("auto", None)
     }
 
     /// Same with this engine.
     ///
     /// # Errors
     /// When it does not, or this kernel does not have what the engine needs.
-    pub(crate) fn start_with(engine: &'static str) -> Result<Self, Failure> {
+    pub(crate) fn start_engine(engine: &'static str) -> Result<Self, Failure> {
+        Self::start_with(engine, None)
+    }
+
+    /// Same with a daemon that serves on the bus at this address, too.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn start_on(bus: &str) -> Result<Self, Failure> {
+        Self::start_with("auto", Some(bus.to_owned()))
+    }
+
+    fn start_with(engine: &'static str, bus: Option<String>) -> Result<Self, Failure> {
         let instance = unique("bench");
         let log = std::env::temp_dir().join(format!("{instance}.log"));
         let mut world = Self {
@@ -51,6 +65,7 @@ impl World {
             engine,
             daemon: None,
             log,
+            bus,
         };
         world.start_daemon()?;
         Ok(world)
@@ -71,6 +86,7 @@ impl World {
                 "--service-uid",
                 &(SERVICE_UID + std::process::id() % 0x10_0000).to_string(),
             ])
+            .args(self.bus.iter().flat_map(|address| ["--bus", address]))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
