@@ -28,6 +28,7 @@ if [ "${1:-}" = kernel ]; then
 fi
 if [ "${1:-}" = tests ]; then
     [ -x /lib/systemd/systemd ] || missing+=(systemd)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v dbus-daemon >/dev/null || missing+=(dbus)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -11,7 +11,7 @@ use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
     Failure, agent, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, request_key,
-    round_trip, upcall,
+    round_trip, start, upcall,
 };
 
 /// Measure what keyns costs
@@ -42,6 +42,8 @@ enum Part {
     RequestKey,
     /// Calls to the daemon
     RoundTrip,
+    /// The start of the daemon
+    Start,
     /// The daemon with nothing to do
     Idle,
     /// A thousand containers
@@ -52,11 +54,12 @@ enum Part {
     Tui,
 }
 
-const ALL: [Part; 8] = [
+const ALL: [Part; 9] = [
     Part::Upcall,
     Part::Host,
     Part::RequestKey,
     Part::RoundTrip,
+    Part::Start,
     Part::Idle,
     Part::Crowd,
     Part::Keyctl,
@@ -120,6 +123,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
             Part::Host => host::measure(plan, &Stock::place()?)?,
             Part::RequestKey => request_key::measure(plan, &Stock::place()?)?,
             Part::RoundTrip => round_trip::measure(plan)?,
+            Part::Start => start::measure()?,
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,
             Part::Keyctl => keyctl::measure(plan)?,
