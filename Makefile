@@ -21,7 +21,8 @@ unitdir    := $(DESTDIR)$(PREFIX)/lib/systemd/system
 tmpfiles   := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 confdir    := $(DESTDIR)$(SYSCONFDIR)/keyns
 # Neither the bus nor polkit look below /usr/local for what permits something.
-sharedir   := $(DESTDIR)/usr/share
+busdir     := $(DESTDIR)/usr/share/dbus-1
+polkitdir  := $(DESTDIR)/usr/share/polkit-1/actions
 # keyctl is among the helpers, since the name in bin belongs to the distribution.
 HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
 PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)
@@ -29,9 +30,6 @@ PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)
 PAGES      := $(notdir $(wildcard man/*.[1-8]))
 COMPLETED  := keyctl-ns keyns-tui keynsd
 SOCKETS    := keynsd.socket keynsd-admin.socket keynsd-upcall.socket
-# What is installed of each, where it is there, and where.
-BUS        := $(wildcard interfaces/org.keyns.conf interfaces/org.keyns.service interfaces/org.keyns.policy)
-busfile     = $(sharedir)/$(if $(filter %.conf,$(1)),dbus-1/system.d,$(if $(filter %.service,$(1)),dbus-1/system-services,polkit-1/actions))/$(notdir $(1))
 
 .PHONY: programs
 programs: ## build all programs into target/keyns-bin
@@ -82,8 +80,13 @@ install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual 
 	chmod 0644 "$(unitdir)/keynsd.service"
 	install -m 0644 $(addprefix units/,$(SOCKETS)) "$(unitdir)"
 	install -m 0644 units/keyns.tmpfiles "$(tmpfiles)/keyns.conf"
-	$(foreach file,$(BUS),install -D -m 0644 $(file) "$(call busfile,$(file))" &&) true
-	$(if $(filter %.service,$(BUS)),sed -i 's|^Exec=.*|Exec=$(PREFIX)/sbin/keynsd|' "$(call busfile,$(filter %.service,$(BUS)))")
+	for file in interfaces/org.keyns.*1.xml; do \
+		install -D -m 0644 "$$file" "$(busdir)/interfaces/$${file##*/}"; \
+	done
+	install -D -m 0644 interfaces/org.keyns.conf "$(busdir)/system.d/org.keyns.conf"
+	install -D -m 0644 interfaces/org.keyns.service "$(busdir)/system-services/org.keyns.service"
+	sed -i 's|^Exec=.*|Exec=$(PREFIX)/sbin/keynsd|' "$(busdir)/system-services/org.keyns.service"
+	install -D -m 0644 interfaces/org.keyns.policy "$(polkitdir)/org.keyns.policy"
 	[ -e "$(confdir)/keyns.conf" ] || install -m 0644 units/keyns.conf "$(confdir)"
 
 # Without prerequisites, so that installing as root needs no toolchain once the programs are there.
@@ -100,12 +103,13 @@ uninstall: ## remove what install has installed
 	rm -f "$(bindir)/keyctl-ns" "$(bindir)/keyns-tui" "$(sbindir)/keynsd"
 	rm -f $(foreach helper,$(HELPERS),"$(libexecdir)/$(helper)")
 	if [ -d "$(libexecdir)" ]; then rmdir "$(libexecdir)"; fi
+	rm -f "$(busdir)"/interfaces/org.keyns.*1.xml "$(busdir)/system.d/org.keyns.conf"
+	rm -f "$(busdir)/system-services/org.keyns.service" "$(polkitdir)/org.keyns.policy"
 	for page in $(PAGES); do rm -f "$(mandir)/man$${page##*.}/$$page"; done
 	for name in $(COMPLETED); do \
 		rm -f "$(bashdir)/$$name" "$(zshdir)/_$$name" "$(fishdir)/$$name.fish"; \
 	done
 	rm -f "$(unitdir)/keynsd.service" $(foreach unit,$(SOCKETS),"$(unitdir)/$(unit)") "$(tmpfiles)/keyns.conf"
-	rm -f $(foreach file,$(BUS),"$(call busfile,$(file))")
 	@# What somebody has written is not ours.
 	if cmp -s units/keyns.conf "$(confdir)/keyns.conf"; then rm "$(confdir)/keyns.conf"; fi
 	if [ -d "$(confdir)" ]; then rmdir --ignore-fail-on-non-empty "$(confdir)/keyns.conf.d" "$(confdir)"; fi

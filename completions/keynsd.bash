@@ -86,7 +86,7 @@ _keynsd() {
 
     case "${cmd}" in
         keynsd)
-            opts="-h -V --instance --engine --helpers --service-uid --config --transient --help --version upcall help"
+            opts="-h -V --instance --engine --helpers --service-uid --config --bus --transient --help --version upcall help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -109,6 +109,10 @@ _keynsd() {
                     return 0
                     ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bus)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -17,7 +17,6 @@ fuzz_target!(|text: &[u8]| {
             // What is understood is written as it was read, but for blanks before numbers.
             let again = ProcKey::parse(&key.to_line());
             assert_eq!(again.as_ref(), Some(&key));
-            let _ = key.auth_summary();
             let _ = key.expiry.at_least();
             // The line of a key is found by type and description.
             let end = key.summary.iter().position(|byte| *byte == b':');

@@ -8,8 +8,8 @@ macro_rules! for_all_methods {
         $then! {
             agents::Serve, agents::Complete, agents::Reject, agents::NotMine, agents::List,
             containers::Create, containers::List, containers::Show, containers::GetKeyring,
-            containers::Run, containers::Exec, containers::Wait, containers::Kill,
-            containers::Remove, containers::Subscribe,
+            containers::Run, containers::Exec, containers::OpenProcess, containers::Wait,
+            containers::Kill, containers::Remove, containers::Subscribe,
             keys::Add, keys::Update, keys::Read, keys::Describe, keys::Invalidate, keys::List,
             keys::Lend, keys::GrantTo, keys::Ungrant, keys::GetAcl, keys::Move, keys::Subscribe,
             manager::GetStatus, manager::GetFeatures,

@@ -245,6 +245,25 @@ pub struct Started {
     pub pid: u32,
 }
 
+/// A descriptor of a living process, a pidfd.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenProcess {
+    /// Name or number.
+    pub container: String,
+    /// Number within the container; absent: the first process.
+    #[serde(default)]
+    pub process: Option<u64>,
+}
+method!(OpenProcess, "org.keyns.Containers.OpenProcess" => Opened);
+
+/// The process whose pidfd comes along.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Its id on the host.
+    pub pid: u32,
+}
+
 /// Waits for the end of a process (default: the first one).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod blocking;
+pub mod bus;
 pub mod catalogue;
 pub mod client;
 pub mod containers;

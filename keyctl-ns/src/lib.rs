@@ -35,6 +35,8 @@ pub mod error;
 pub mod hex;
 #[cfg(feature = "commands")]
 pub mod key;
+#[cfg(feature = "commands")]
+pub mod key_list;
 pub mod keyctl;
 #[cfg(feature = "commands")]
 pub mod mask_change;

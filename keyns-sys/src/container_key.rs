@@ -48,6 +48,7 @@ const CONTAINER_NAME: u32 = 2;
 const FLAG_DEAD: u32 = 1;
 const FLAG_FROM_MASK: u32 = 2;
 const CREATE: u32 = 1;
+const ON_BEHALF: u32 = 1;
 
 /// Whom an entry is for.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +114,11 @@ pub struct Entry {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct RawRequest {
-    operation: [u8; 32],
+    operation: [u8; 16],
+    requester: i32,
+    flags: u32,
+    waited_ms: u32,
+    spare: u32,
     fsuid: u32,
     fsgid: u32,
     target: i32,
@@ -130,6 +135,13 @@ const _: () = assert!(size_of::<RawRequest>() == 64);
 pub struct QueuedRequest {
     /// What is to be done: `create`.
     pub operation: Vec<u8>,
+    /// The requesting thread, in the caller's PID namespace. `None` when it has gone, so that its
+    /// number may be another's, or cannot be seen from there.
+    pub requester: Option<u32>,
+    /// It was not that thread that asked, but somebody with the authority over another request of it.
+    pub on_behalf: bool,
+    /// Milliseconds since it was made, by the time since boot.
+    pub waited_ms: u32,
     /// The requester's uid and gid, in the caller's user namespace.
     pub fsuid: u32,
     /// See [`Self::fsuid`].
@@ -293,6 +305,9 @@ pub fn query_request(abi: &ContainerAbi, authorisation: KeySerial) -> io::Result
     let operation = raw.operation.split(|byte| *byte == 0).next();
     Ok(QueuedRequest {
         operation: operation.unwrap_or_default().to_vec(),
+        requester: u32::try_from(raw.requester).ok().filter(|tid| *tid > 0),
+        on_behalf: raw.flags & ON_BEHALF != 0,
+        waited_ms: raw.waited_ms,
         fsuid: raw.fsuid,
         fsgid: raw.fsgid,
         target: KeySerial::new(raw.target),
@@ -395,6 +410,7 @@ mod tests {
         assert!(possessor.from_mask && !possessor.dead);
         assert_eq!(entry(raw(0, 9, 0, 0)).subject, Named::Other(0, 9));
         assert_eq!(std::mem::offset_of!(RawEntry, rights), 16);
+        assert_eq!(std::mem::offset_of!(RawRequest, requester), 16);
         assert_eq!(std::mem::offset_of!(RawRequest, target), 40);
         assert_eq!(std::mem::offset_of!(RawRequest, container), 56);
     }

@@ -91,11 +91,13 @@ pub enum RequesterFd {
 /// the authority over an *outer* request: then the requester of the outer one is recorded again
 /// (`request_key_auth_new`). Nothing in the authorisation key tells the two apart. What can be
 /// seen from outside are two facts; the daemon adds a third, whether it already holds a request of
-/// this very thread, which can wait for one request at a time only.
+/// this very thread, which can wait for one request at a time only. A kernel that queues requests
+/// says itself which of the two it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// The thread is not in state `D`, in which every direct requester stays until
-    /// `keyns-upcall` exits: the request is certainly nested, and the outer one over.
+    /// `keyns-upcall` exits: the request is certainly nested, and the outer one over. Out of the
+    /// queue of a kernel: that kernel says that it is nested.
     pub not_waiting: bool,
     /// The file system ids in the arguments are not those of the thread: either nested, or kernel
     /// code that asks with credentials of its own (DNS, NFS and CIFS caches).
@@ -133,7 +135,7 @@ pub struct Request {
     pub session_keyring: KeySerial,
     /// 0 for the first time this request is sent, then counting.
     pub attempt: u32,
-    /// Milliseconds since `keyns-upcall` started.
+    /// Milliseconds since `keyns-upcall` started, or since the request was queued.
     pub waited_ms: u32,
     /// The thread that asked.
     pub tid: u32,

@@ -26,6 +26,7 @@ pub mod errno;
 pub mod errno_text;
 pub mod expression;
 pub mod feature;
+pub mod key_list;
 pub mod key_users;
 pub mod mask;
 pub mod mountinfo;

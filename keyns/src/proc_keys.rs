@@ -1,8 +1,7 @@
 //! The lines of `/proc/keys`.
 //!
-//! The file shows what no key operation tells: flags, references, time until expiry, and of an
-//! authorisation key the thread that asked. Its format is `proc_keys_show` in
-//! `security/keys/proc.c`:
+//! The file shows what no key operation tells: flags, references and time until expiry. Its format is
+//! `proc_keys_show` in `security/keys/proc.c`:
 //!
 //! ```text
 //! 036d86eb I--Q---     1 perm 1f3f0000     0 65534 keyring   _uid_ses.0: 1
@@ -11,8 +10,8 @@
 //!
 //! **The text can be forged.** The kernel prints descriptions as they are, line breaks included, so
 //! the owner of a key that others may view can write lines that look like any other. A single line
-//! therefore proves nothing. [`unique`] refuses a serial that two lines claim, and
-//! [`ProcKey::agrees_with`] compares a line with `KEYCTL_DESCRIBE`, which cannot be forged.
+//! therefore proves nothing. [`ProcKey::agrees_with`] compares it with `KEYCTL_DESCRIBE`, which cannot
+//! be forged.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,8 +24,6 @@ use crate::text::Escaped;
 
 /// How much of the type's name the file shows (`%-9.9s`).
 pub const TYPE_COLUMN: usize = 9;
-/// The type column of an authorisation key: `.request_key_auth`, cut.
-pub const AUTH_TYPE_COLUMN: &[u8] = b".request_";
 
 /// The state of a key, from seven letters or dashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -207,18 +204,6 @@ pub struct ProcKey {
     pub summary: Vec<u8>,
 }
 
-/// What the line of an authorisation key says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AuthSummary {
-    /// The key under construction.
-    pub target: KeySerial,
-    /// The thread that asked, in the PID namespace of the opened `proc`; 0 if it is not visible
-    /// there. `None` with the next field once the request has been completed.
-    pub tid: Option<u32>,
-    /// Length of the callout information in bytes.
-    pub callout: Option<u64>,
-}
-
 impl ProcKey {
     /// Reads one line without its line break; `None` if the kernel does not write such lines.
     #[must_use]
@@ -283,36 +268,6 @@ impl ProcKey {
         self.type_column == type_
             && (self.uid, self.gid, self.mask) == (described.uid, described.gid, described.mask)
     }
-
-    /// The summary of an authorisation key, `key:<hex> pid:<dec> ci:<dec>`; `None` for other types
-    /// and other texts.
-    #[must_use]
-    pub fn auth_summary(&self) -> Option<AuthSummary> {
-        if self.type_column != AUTH_TYPE_COLUMN {
-            return None;
-        }
-        let mut words = self.summary.split(|b| *b == b' ');
-        let target = hex(words.next()?.strip_prefix(b"key:")?)?;
-        let target = KeySerial::new(i32::try_from(target).ok().filter(|n| *n > 0)?);
-        let Some(pid) = words.next() else {
-            return Some(AuthSummary {
-                target,
-                tid: None,
-                callout: None,
-            });
-        };
-        let tid = u32::try_from(signed(pid.strip_prefix(b"pid:")?)?).ok()?;
-        let callout = words.next()?.strip_prefix(b"ci:")?;
-        if words.next().is_some() || !callout.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        let callout = str::from_utf8(callout).ok()?.parse().ok()?;
-        Some(AuthSummary {
-            target,
-            tid: Some(tid),
-            callout: Some(callout),
-        })
-    }
 }
 
 impl fmt::Debug for ProcKey {
@@ -349,29 +304,6 @@ impl<'a> Columns<'a> {
 /// All lines of the file that have the kernel's form, forged ones included.
 pub fn lines(file: &[u8]) -> impl Iterator<Item = ProcKey> {
     file.split(|b| *b == b'\n').filter_map(ProcKey::parse)
-}
-
-/// Two lines claim to be the same key, so one of them is forged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "/proc/keys has two lines for key {0}, one of them is forged inside another key's description"
-)]
-pub struct Forged(pub KeySerial);
-
-/// The only line of a key; `None` if there is none.
-///
-/// A lone forged line of a key that the file does not show cannot be told from a true one: compare
-/// it by [`ProcKey::agrees_with`].
-///
-/// # Errors
-/// [`Forged`].
-pub fn unique(file: &[u8], serial: KeySerial) -> Result<Option<ProcKey>, Forged> {
-    let mut found = lines(file).filter(|line| line.serial == serial);
-    let first = found.next();
-    match found.next() {
-        None => Ok(first),
-        Some(_) => Err(Forged(serial)),
-    }
 }
 
 #[cfg(test)]
@@ -441,42 +373,6 @@ mod tests {
     }
 
     #[test]
-    fn an_authorisation_key_names_target_thread_and_callout() {
-        let line =
-            "0000ab02 I--Q---     1 perm 0b010000  1000  1000 .request_ key:1c4c2841 pid:77 ci:4";
-        let expected = AuthSummary {
-            target: KeySerial::new(0x1c4c_2841),
-            tid: Some(77),
-            callout: Some(4),
-        };
-        assert_eq!(parse(line).unwrap().auth_summary(), Some(expected));
-        let used = line.replace(" pid:77 ci:4", "");
-        let expected = AuthSummary {
-            tid: None,
-            callout: None,
-            ..expected
-        };
-        assert_eq!(parse(&used).unwrap().auth_summary(), Some(expected));
-        for (from, to) in [
-            (".request_", "user     "),
-            ("key:", "kez:"),
-            ("key:1c4c2841", "key:fc4c2841"),
-            ("key:1c4c2841", "key:0"),
-            ("pid:77", "pid:-1"),
-            ("pid:77", "pid:4294967296"),
-            (" ci:4", ""),
-            ("ci:4", "ci:+4"),
-            ("ci:4", "ci:4 x"),
-        ] {
-            assert_eq!(
-                parse(&line.replace(from, to)).unwrap().auth_summary(),
-                None,
-                "{to}"
-            );
-        }
-    }
-
-    #[test]
     fn lines_of_another_form_are_refused() {
         let line = String::from_utf8(LINE.to_vec()).unwrap();
         for (from, to) in [
@@ -508,7 +404,7 @@ mod tests {
                 assert_eq!(key.to_line(), line);
             }
         }
-        let key_line = unique(&file, k).unwrap().unwrap();
+        let key_line = lines(&file).find(|line| line.serial == k).unwrap();
         assert_eq!(key_line.summary, b"keyns-proc-keys: 5");
         assert!(matches!(
             key_line.expiry,
@@ -537,7 +433,7 @@ mod tests {
         );
         add(&imitated);
         let file = std::fs::read("/proc/keys").unwrap();
-        assert_eq!(unique(&file, victim), Err(Forged(victim)));
+        assert_eq!(lines(&file).filter(|line| line.serial == victim).count(), 2);
         let described = KeyDescription::parse(&key::describe(victim).unwrap()).unwrap();
         let true_ones: Vec<ProcKey> = lines(&file)
             .filter(|line| line.serial == victim && line.agrees_with(&described))
@@ -561,16 +457,14 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = ProcKey::parse(&bytes);
-            let _ = unique(&bytes, KeySerial::new(1));
+            let _ = lines(&bytes).count();
         }
 
         #[test]
         fn a_damaged_line_never_panics(at in 0..LINE.len(), byte in any::<u8>()) {
             let mut line = LINE.to_vec();
             line[at] = byte;
-            if let Some(key) = ProcKey::parse(&line) {
-                let _ = key.auth_summary();
-            }
+            let _ = ProcKey::parse(&line);
         }
 
         #[test]

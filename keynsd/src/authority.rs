@@ -1,7 +1,9 @@
 //! Who may do what: one function, and the callers it judges.
 //!
-//! A caller is what the kernel recorded about the peer when it connected. Nothing it sends, and
-//! nothing looked up by its process id, takes part in a decision.
+//! A caller is what the kernel recorded about the peer when it connected, or what the bus recorded in
+//! the same way. Nothing it sends, and nothing looked up by its process id, takes part in a decision.
+
+pub(crate) mod polkit;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,6 +13,7 @@ use keyns_sys::requester::NsKind;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
+use self::polkit::{No, Polkit};
 use crate::namespaces;
 
 /// Largest call of a caller who may not change anything, in bytes.
@@ -20,11 +23,12 @@ const MAX_CALL_UNPRIVILEGED: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Caller {
     uid: u32,
-    gid: u32,
+    gid: Option<u32>,
     groups: Vec<u32>,
     pid: u32,
     pidfd: Option<OwnedFd>,
     root: bool,
+    bus_name: Option<String>,
 }
 
 /// The kernel did not say who the peer is. Not a [`Caller`], so it can never be taken for uid 0.
@@ -61,12 +65,46 @@ impl Caller {
             && namespaces::are_ours(NsKind::User, pid, pidfd.as_ref().map(AsFd::as_fd));
         Ok(Self {
             uid: ids.uid(),
-            gid: ids.gid(),
+            gid: Some(ids.gid()),
             groups,
             pid,
             pidfd,
             root,
+            bus_name: None,
         })
+    }
+
+    /// The client of a bus with the unique name `name`, by what the bus says about it.
+    ///
+    /// # Errors
+    /// [`NoCredentials`] if the bus does not know uid or process.
+    pub fn on_bus(
+        uid: Option<u32>,
+        pid: Option<u32>,
+        groups: Vec<u32>,
+        pidfd: Option<OwnedFd>,
+        name: &str,
+    ) -> Result<Self, NoCredentials> {
+        let uid = uid.filter(|uid| *uid != u32::MAX);
+        let uid = uid.ok_or(NoCredentials(Errno::ENODATA))?;
+        let pid = pid.filter(|pid| *pid > 0);
+        let pid = pid.ok_or(NoCredentials(Errno::ENODATA))?;
+        let process = pidfd.as_ref().map(AsFd::as_fd);
+        Ok(Self {
+            uid,
+            gid: None,
+            groups,
+            pid,
+            root: uid == 0 && namespaces::are_ours(NsKind::User, pid, process),
+            pidfd,
+            bus_name: Some(name.to_owned()),
+        })
+    }
+
+    /// Its name on the bus, if that is where it calls.
+    #[must_use]
+    pub fn bus_name(&self) -> Option<&str> {
+        self.bus_name.as_deref()
     }
 
     /// Effective uid, as a uid of the daemon's user namespace. 0 is not enough to be
@@ -83,13 +121,13 @@ impl Caller {
         self.root
     }
 
-    /// Effective gid.
+    /// Effective gid; absent for a client of a bus, which tells all groups in one list.
     #[must_use]
-    pub fn gid(&self) -> u32 {
+    pub fn gid(&self) -> Option<u32> {
         self.gid
     }
 
-    /// Supplementary groups.
+    /// Supplementary groups; of a client of a bus, all groups.
     #[must_use]
     pub fn groups(&self) -> &[u32] {
         &self.groups
@@ -130,33 +168,88 @@ pub struct Action<'a> {
     pub policy: Policy,
 }
 
-/// Decides whether `caller` may do `action`. Every method of every front door is judged here,
-/// before its parameters are parsed.
-///
-/// # Errors
-/// [`ErrorKind::NotPermitted`], naming the method and what to do.
-pub fn authorise(caller: &Caller, action: Action<'_>) -> Result<(), Error> {
-    match action.policy {
-        Policy::Anyone => Ok(()),
-        Policy::SeesOthersKeys | Policy::ChangesKeysOrContainers | Policy::AnswersRequests => {
-            if caller.is_root() {
-                return Ok(());
-            }
-            let message = match caller.uid() {
-                0 => format!(
-                    "root of another user namespace may not call {}",
-                    action.method
-                ),
-                uid => format!("uid {uid} may not call {}", action.method),
-            };
-            Err(Error::new(ErrorKind::NotPermitted, message)
-                .cause(match action.policy {
-                    Policy::SeesOthersKeys => "it shows keys and containers of others",
-                    _ => "it changes keys, containers or what requesters get",
-                })
-                .hint("run it as root of the host"))
+/// Whether a person may be asked for a password on the way to a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Questions {
+    /// Never.
+    None,
+    /// The caller has said so.
+    Allowed,
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub struct Denied {
+    /// Of kind [`ErrorKind::NotPermitted`].
+    pub error: Error,
+    /// Whether a person could have been asked, had the caller allowed it.
+    pub asks: bool,
+}
+
+/// Decides who may do what.
+#[derive(Debug, Default)]
+pub struct Authority {
+    polkit: Polkit,
+}
+
+impl Authority {
+    /// Decides whether `caller` may do `action`. Every method of every front door is judged here,
+    /// before its parameters are parsed: root may, and whoever polkit says may. Whatever goes wrong on
+    /// the way is a refusal.
+    ///
+    /// # Errors
+    /// [`Denied`], naming the method and what to do.
+    pub async fn authorise(
+        &self,
+        caller: &Caller,
+        action: Action<'_>,
+        questions: Questions,
+    ) -> Result<(), Denied> {
+        if Self::needs_no_answer(caller, action) {
+            return Ok(());
+        }
+        // The place for what a caller may do as the owner of an object, once there are owners.
+        match self.polkit.ask(caller, action.policy, questions).await {
+            Ok(()) => Ok(()),
+            Err(no) => Err(Denied {
+                asks: matches!(no, No::Challenge(_)),
+                error: refused(caller, action, &no),
+            }),
         }
     }
+
+    /// Whether the caller may, whatever anybody says.
+    #[must_use]
+    pub fn needs_no_answer(caller: &Caller, action: Action<'_>) -> bool {
+        match action.policy {
+            Policy::Anyone => true,
+            Policy::SeesOthersKeys | Policy::ChangesKeysOrContainers | Policy::AnswersRequests => {
+                caller.is_root()
+            }
+        }
+    }
+
+    /// Where polkit is asked.
+    pub(crate) const fn polkit(&self) -> &Polkit {
+        &self.polkit
+    }
+}
+
+fn refused(caller: &Caller, action: Action<'_>, no: &No) -> Error {
+    let message = match caller.uid() {
+        0 => format!(
+            "root of another user namespace may not call {}",
+            action.method
+        ),
+        uid => format!("uid {uid} may not call {}", action.method),
+    };
+    let what = match action.policy {
+        Policy::Anyone | Policy::SeesOthersKeys => "it shows keys and containers of others",
+        _ => "it changes keys, containers or what requesters get",
+    };
+    Error::new(ErrorKind::NotPermitted, message)
+        .cause(format!("{what}, and {no}"))
+        .hint("run it as root of the host")
 }
 
 /// Whether descriptors are taken from `caller`.

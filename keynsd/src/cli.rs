@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use keyns::engine::EngineChoice;
 use keyns::engine::paths::Paths;
 
-use crate::config::{Config, Settings, Sources};
+use crate::config::{BusAddress, Config, Settings, Sources};
 use crate::log::Log;
 use crate::run::StartError;
 use crate::upcall_command::{self, UpcallCommand};
@@ -53,6 +53,10 @@ struct DaemonArgs {
     /// “main”, none for others]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Bus to serve org.keyns on: “system”, “none”, or an address such as unix:path=/run/my-bus
+    /// [default: system for the instance main, else none]
+    #[arg(long, value_name = "BUS")]
+    bus: Option<BusAddress>,
     /// When stopped, end all containers and remove everything of the instance
     #[arg(long)]
     transient: bool,
@@ -115,7 +119,12 @@ fn serve(args: DaemonArgs) -> Result<(), StartError> {
     };
     let settings = Settings::read(&sources).map_err(|m| StartError::Refused(m.to_string()))?;
     let log = Log::start(&settings.log);
+    let bus = args.bus.unwrap_or(match args.instance.instance() {
+        MAIN => BusAddress::System,
+        _ => BusAddress::None,
+    });
     let config = Config {
+        bus,
         paths: args.instance,
         engine: args.engine.unwrap_or(settings.engine),
         helpers: args.helpers.unwrap_or_else(|| programs("keyns-stage")),

@@ -4,6 +4,7 @@ pub mod authority;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dbus;
 pub mod events;
 pub mod front;
 pub mod log;

@@ -45,7 +45,7 @@ fn inode(kind: NsKind, pid: u32, process: Option<BorrowedFd<'_>>) -> io::Result<
 }
 
 /// A pidfd becomes readable when its process ends (pidfd_open(2)).
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     let mut poll = [PollFd::new(&pidfd, PollFlags::IN)];
     !matches!(
         rustix::event::poll(&mut poll, Some(&Timespec::default())),

@@ -20,8 +20,9 @@ use tokio::task::LocalSet;
 
 use crate::config::{Config, Mistake, Settings, Sources};
 use crate::daemon::Daemon;
+use crate::dbus;
 use crate::events::Bus;
-use crate::front::{self, LiveLimits, Router, ServiceInfo, Sockets};
+use crate::front::{self, Front, LiveLimits, Router, ServiceInfo, Sockets};
 use crate::log::Log;
 use crate::service_manager::{Environment, Handed, ListenerSource, Manager, Role};
 use crate::services::agents::Agents;
@@ -139,13 +140,14 @@ async fn serve(
     daemon.upcalls.set_totals(reloader.settings.requests);
     let (sockets, upcalls) = listeners.open(&daemon.config, &manager)?;
     Upcalls::take_queued(Rc::clone(&daemon)).await?;
-    let router = Rc::new(router(&daemon));
+    let front = Front::new(router(&daemon), reloader.limits.clone());
     tracing::info!(name: "ready", instance = daemon.config.paths.instance(), "ready");
     manager.ready(&status(&daemon));
     // Also while it stops: a process that waits for a request cannot be killed with its container.
     tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
     tokio::select! {
-        never = front::serve(router, sockets, reloader.limits.clone()) => match never {},
+        never = dbus::serve(Rc::clone(&front), daemon.config.bus.clone()) => match never {},
+        never = front.serve(sockets) => match never {},
         never = manager.show_life() => match never {},
         never = reloader.serve(&daemon, &mut hangup) => match never {},
         _ = terminate.recv() => {}

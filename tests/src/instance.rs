@@ -24,6 +24,8 @@ pub struct Instance {
     log: PathBuf,
     /// What the daemon logs (`RUST_LOG`).
     level: &'static str,
+    /// The bus it serves on (`--bus`).
+    bus: Option<String>,
 }
 
 /// What a command printed, and how it ended.
@@ -72,6 +74,19 @@ impl Instance {
     /// When the daemon does not answer.
     #[must_use]
     pub fn start_logging(name: String, level: &'static str) -> Self {
+        Self::start_with(name, level, None)
+    }
+
+    /// Same with a daemon that serves on the bus at this address, too.
+    ///
+    /// # Panics
+    /// When the daemon does not answer.
+    #[must_use]
+    pub fn start_on_bus(what: &str, address: &str) -> Self {
+        Self::start_with(unique(what), "debug", Some(address.to_owned()))
+    }
+
+    fn start_with(name: String, level: &'static str, bus: Option<String>) -> Self {
         let log = std::env::temp_dir().join(format!("keyns-{name}.log"));
         let mut instance = Self {
             name,
@@ -79,6 +94,7 @@ impl Instance {
             daemon: None,
             log,
             level,
+            bus,
         };
         instance.start_daemon();
         instance
@@ -121,6 +137,7 @@ impl Instance {
             .args(["--instance", &self.name, "--transient", "--helpers"])
             .arg(bin_dir())
             .args(["--service-uid", &self.service_uid.to_string()])
+            .args(self.bus.iter().flat_map(|address| ["--bus", address]))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

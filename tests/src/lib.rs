@@ -1,5 +1,6 @@
 //! What the tests share: where the programs are, names that nobody else uses.
 
+pub mod bus;
 pub mod instance;
 pub mod lab;
 pub mod leftovers;

@@ -4,16 +4,21 @@ use std::io::{self, Write};
 
 use clap::Args;
 use keyns::classic;
+use keyns::errno::KeyOp;
 use keyns::mask::{Bits, Mask};
 use keyns::rights::Rights;
+use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
+use keyns::subject::Subject;
 use keyns_interfaces::ErrorKind as Refusal;
 use keyns_interfaces::keys::{Ace, Acl, GetAcl, KeyInfo};
+use keyns_sys::container_key::Named;
 
 use crate::args;
 use crate::context::Context;
 use crate::error::{CommandError, ErrorKind};
 use crate::key::{self, Target};
+use crate::key_list::KeyList;
 use crate::table::Table;
 use crate::view;
 
@@ -37,7 +42,10 @@ pub fn run(context: &Context, args: &AclArgs) -> Result<(), CommandError> {
         Target::Contained(key) => context.daemon()?.call(&GetAcl { key })?,
         own @ Target::Own(serial) => {
             let key = key::info(serial)?;
-            known_to_daemon(context, own)?.unwrap_or_else(|| from_mask(key))
+            match known_to_daemon(context, own)? {
+                Some(acl) => acl,
+                None => of_kernel(serial, key)?,
+            }
         }
     };
     context.ui.print(&acl, show)
@@ -63,6 +71,43 @@ fn known_to_daemon(context: &Context, target: Target) -> Result<Option<Acl>, Com
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// What the kernel itself keeps: the key's list if it has one, else its mask.
+fn of_kernel(serial: KeySerial, key: KeyInfo) -> Result<Acl, CommandError> {
+    let what = || format!("cannot show who may use key {serial}");
+    let list = KeyList::of(serial)
+        .map_err(|error| key::failed_on(serial, what(), KeyOp::Describe, &error))?;
+    Ok(match list.filter(KeyList::is_set) {
+        Some(list) => from_list(key, &list),
+        None => from_mask(key),
+    })
+}
+
+fn from_list(key: KeyInfo, list: &KeyList) -> Acl {
+    let entry = |(named, rights, dead): (Named, Rights, bool)| {
+        let subject = match named {
+            Named::Possessor => Subject::Possessor.to_string(),
+            Named::Owner => Subject::Owner.to_string(),
+            Named::Group => Subject::Group.to_string(),
+            Named::Everyone => Subject::Everyone.to_string(),
+            // A number of the kernel's own; the container may not be one of keyns at all.
+            Named::Container(number) => format!("container #{number}"),
+            Named::Other(type_, subject) => format!("type {type_}, subject {subject}"),
+        };
+        let enforcer = if dead { "nobody: it is dead" } else { "kernel" };
+        Ace {
+            subject,
+            rights: names(rights),
+            implied: Vec::new(),
+            enforcer: enforcer.to_owned(),
+        }
+    };
+    Acl {
+        key,
+        entries: list.entries().map(entry).collect(),
+        lent: false,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::args;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::key::{self, KeyRef};
+use crate::key_list::KeyList;
 use crate::mask_change::MaskWord;
 use crate::table::fields;
 use crate::view;
@@ -73,6 +74,19 @@ pub fn run(context: &Context, args: &SetpermArgs) -> Result<(), CommandError> {
             })?
         }
     };
+    // Where the kernel has lists, a new mask takes the place of the whole list.
+    if let Ok(Some(list)) = KeyList::of(serial)
+        && list.is_set()
+        && list.containers() > 0
+    {
+        context.ui.warn(&format!(
+            "the entries of {} in the list of key {serial} are lost",
+            match list.containers() {
+                1 => "a container".to_owned(),
+                many => format!("{many} containers"),
+            }
+        ));
+    }
     sys::set_perm(serial, after.raw())
         .map_err(|error| key::failed_on(serial, what(), KeyOp::SetPerm, &error))?;
     let output = Output {

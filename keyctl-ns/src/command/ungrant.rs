@@ -33,7 +33,7 @@ pub struct UngrantArgs {
 /// What the daemon or `KEYCTL_SETPERM` says.
 pub fn run(context: &Context, args: &UngrantArgs) -> Result<(), CommandError> {
     let Subject::Container(container) = &args.subject else {
-        return grant::mask::take_back(context, &args.key, &args.subject);
+        return grant::own::take_back(context, &args.key, &args.subject);
     };
     let key = Target::of(&args.key)?.for_daemon();
     let done = context.daemon()?.call(&Ungrant {

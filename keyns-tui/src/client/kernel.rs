@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use keyctl_ns::command::grant::mask;
+use keyctl_ns::command::grant::own;
 use keyctl_ns::key;
 use keyctl_ns::proc_file::{self, ProcFile};
 use keyctl_ns::view;
@@ -108,7 +108,7 @@ impl Kernel {
                 }))
             }
             Request::Grant(wish) => {
-                let done = mask::change(wish)?;
+                let done = own::change(wish)?;
                 let rights = done.kernel.to_string();
                 if done.applied {
                     return Ok(Reply::Done(format!(
@@ -124,7 +124,10 @@ impl Kernel {
                     } else {
                         implied
                     },
-                    mask: view::mask(done.mask_after),
+                    mask: match done.mask_after {
+                        Some(mask) => view::mask(mask),
+                        None => view::mask(done.mask_before) + ", and a list says more",
+                    },
                     is_copy: false,
                 })))
             }

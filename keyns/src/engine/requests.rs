@@ -27,17 +27,12 @@ use keyns_sys::{KeySerial, container_key, key, watch_queue};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
 use super::error::EngineError;
-use crate::proc_keys;
 
 /// `NOTIFY_KEY_LINKED`.
 const LINKED: u32 = 1 << 2;
 /// Notices the kernel keeps; it takes one to wake the thread.
 const NOTICES: u32 = 64;
 const AUTHORISATION: &std::ffi::CStr = c".request_key_auth";
-/// Owns no key, so that `/proc/keys` shows it little but what this thread possesses.
-const UNUSED_FSUID: u32 = (1 << 31) + 78;
-/// `/proc/keys` of a thread that possesses a full queue.
-const MOST_LINES: usize = 16 << 20;
 /// When the requester's quota has no room for the payload.
 const OVER_QUOTA: Refusal = Refusal(errno::EDQUOT, 5);
 /// It could not be found out who asked.
@@ -283,7 +278,7 @@ impl Worker {
         let Ok(queued) = container_key::query_request(&self.abi, authorisation) else {
             return;
         };
-        match gather(authorisation, &queued) {
+        match gather(&self.abi, authorisation, &queued) {
             Ok((request, requester)) => (self.sink)(QueuedRequest {
                 request: Box::new(Request { attempt, ..request }),
                 requester,
@@ -297,11 +292,15 @@ impl Worker {
 }
 
 /// Finds out all about a request; its requester is held by a pidfd.
+///
+/// Unlike behind `/sbin/request-key`, it is not asked whether the thread waits already: the request is
+/// here before that thread has come to sleep, and the kernel says whether it was that thread that asked.
 fn gather(
+    abi: &ContainerAbi,
     authorisation: KeySerial,
     queued: &container_key::QueuedRequest,
 ) -> Result<(Request, OwnedFd), Undecidable> {
-    let tid = requester_of(authorisation, queued.target)?;
+    let tid = queued.requester.ok_or(Undecidable)?;
     let thread = facts::open_thread(tid)?;
     let place = Place::of(&thread)?;
     let stat = Stat::of(&thread)?;
@@ -311,6 +310,11 @@ fn gather(
     let (type_name, description) = target::describe(queued.target)?;
     let callout = SecretBytes::new(key::read(authorisation)?);
     let requester = requester::pidfd_of_thread(tid)?;
+    // It still has that number, so it was its own when it was opened.
+    let still = container_key::query_request(abi, authorisation)?;
+    if still.requester != Some(tid) {
+        return Err(Undecidable);
+    }
     let credentials = Credentials::of(&thread, Some(requester.as_fd()), tid)?;
     let ids = (credentials.uids[3], credentials.gids[3]);
     let request = Request {
@@ -322,13 +326,13 @@ fn gather(
         process_keyring: queued.process,
         session_keyring: queued.session,
         attempt: 0,
-        waited_ms: 0,
+        waited_ms: queued.waited_ms,
         tid,
         tgid: credentials.tgid,
         start_time: stat.start_time,
         fd: RequesterFd::Thread,
         doubts: Doubts {
-            not_waiting: !stat.is_waiting() && !facts::comes_to_wait(&thread)?,
+            not_waiting: queued.on_behalf,
             other_ids: ids != (queued.fsuid, queued.fsgid),
         },
         uids: credentials.uids,
@@ -345,18 +349,6 @@ fn gather(
         exe: facts::executable(&thread),
     };
     Ok((request, requester))
-}
-
-/// The thread that an authorisation key names, which only `/proc/keys` tells.
-fn requester_of(authorisation: KeySerial, target: KeySerial) -> Result<u32, Undecidable> {
-    let file = requester::open_with_fsuid(c"/proc/keys", UNUSED_FSUID)?;
-    let text = requester::read_all(file.as_fd(), MOST_LINES)?;
-    let line = proc_keys::unique(&text, authorisation).map_err(|_| Undecidable)?;
-    let summary = line.and_then(|line| line.auth_summary());
-    summary
-        .filter(|said| said.target == target)
-        .and_then(|said| said.tid.filter(|tid| *tid > 0))
-        .ok_or(Undecidable)
 }
 
 fn stopped() -> EngineError {

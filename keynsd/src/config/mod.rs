@@ -4,6 +4,7 @@
 //! any of them counts, so that a mistake changes nothing. Those that only a start can use keep their
 //! values until then.
 
+mod bus;
 mod file;
 mod places;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use keyns::engine::keyring::SERVICE_UID;
 use keyns::engine::paths::Paths;
 use tracing_subscriber::EnvFilter;
 
+pub use bus::BusAddress;
 pub use file::Mistake;
 use file::Placed;
 pub use places::Sources;
@@ -35,6 +37,8 @@ pub struct Config {
     pub helpers: PathBuf,
     /// Uid whose user keyring holds the registry.
     pub service_uid: u32,
+    /// The bus to serve on.
+    pub bus: BusAddress,
     /// End all containers and remove the state when the daemon is told to stop.
     pub transient: bool,
 }

@@ -12,15 +12,14 @@ use keyns_interfaces::frame::{Bytes, Frame, FrameReader, FrameWriter, MAX_REPLY}
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::call::{self, Begun, Refusal, Streaming};
 use super::context::{ConnectionId, Context, Life, Outgoing};
-use super::listener::Limits;
-use super::parameters::Malformed;
-use super::router::{Entry, Handler, Router};
+use super::limits::Limits;
 use super::service::{self, ServiceError};
-use crate::authority::{self, Action, Caller};
+use super::shared::Front;
+use crate::authority::{self, Caller, Questions};
 
 /// How often a peer is looked after that has sent more calls while one is running.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,7 +49,7 @@ enum Outcome {
 }
 
 pub(super) struct Connection<S> {
-    router: Rc<Router<S>>,
+    front: Rc<Front<S>>,
     caller: Rc<Caller>,
     id: ConnectionId,
     limits: Rc<Limits>,
@@ -70,16 +69,17 @@ impl Drop for LifeGuard {
 
 impl<S: 'static> Connection<S> {
     pub(super) fn new(
-        router: Rc<Router<S>>,
+        front: Rc<Front<S>>,
         socket: UnixStream,
         caller: Caller,
-        id: ConnectionId,
         limits: Rc<Limits>,
     ) -> Self {
         let socket = Arc::new(socket);
         let reader = FrameReader::new(Arc::clone(&socket), authority::largest_call(&caller));
         Self {
-            router,
+            id: front.next_connection(),
+            front,
+            limits,
             reader: if authority::may_send_descriptors(&caller) {
                 reader
             } else {
@@ -87,8 +87,6 @@ impl<S: 'static> Connection<S> {
             },
             writer: FrameWriter::new(socket),
             caller: Rc::new(caller),
-            id,
-            limits,
             life: LifeGuard(Rc::default()),
         }
     }
@@ -131,14 +129,10 @@ impl<S: 'static> Connection<S> {
                 parameter: "upgrade".to_owned(),
             })
         } else if interface == service::INTERFACE {
-            service::answer(&self.router.info, method, call.parameters)
+            service::answer(&self.front.router.info, method, call.parameters)
                 .map_or_else(Outcome::Unserved, Outcome::Reply)
         } else {
-            let router = Rc::clone(&self.router);
-            match router.find(method) {
-                Some(entry) => self.run(&router, entry, &call, fds).await?,
-                None => Outcome::Unserved(ServiceError::unknown(method)),
-            }
+            self.run(&call, fds).await?
         };
         if call.oneway {
             return Ok(());
@@ -166,71 +160,58 @@ impl<S: 'static> Connection<S> {
 
     async fn run(
         &mut self,
-        router: &Router<S>,
-        entry: &Entry<S>,
         call: &Envelope<'_>,
         fds: Vec<std::os::fd::OwnedFd>,
     ) -> Result<Outcome, Over> {
-        let action = Action {
-            method: entry.name,
-            policy: entry.policy,
-        };
-        if let Err(error) = authority::authorise(&self.caller, action) {
-            return Ok(Outcome::Refused(error));
-        }
-        let state = Rc::clone(&router.state);
         let context = Context {
             caller: Rc::clone(&self.caller),
             connection: self.id,
             fds,
             life: Rc::clone(&self.life.0),
         };
-        let begun = match &entry.handler {
-            Handler::Call(handler) => {
-                handler(state, context, call.parameters).map(|running| (running, false))
-            }
-            Handler::Wait(handler) => {
-                handler(state, context, call.parameters).map(|running| (running, true))
-            }
-            Handler::Stream(_) if !call.more || call.oneway => {
-                return Ok(Outcome::Unserved(ServiceError::ExpectedMore {}));
-            }
-            Handler::Stream(handler) => {
-                let (queue, replies) = mpsc::channel(self.limits.queue);
-                return match handler(state, context, call.parameters, queue) {
-                    Ok(running) => self.stream(running, replies).await,
-                    Err(malformed) => Ok(malformed.into()),
-                };
-            }
-        };
-        let (mut running, only_waits) = match begun {
-            Ok(begun) => begun,
-            Err(malformed) => return Ok(malformed.into()),
-        };
-        // A oneway caller may be gone at once, and rightly so.
-        if call.oneway {
-            return Ok(running.await.map_or_else(Outcome::Refused, Outcome::Reply));
-        }
-        let result = tokio::select! {
-            biased;
-            result = &mut running => result,
-            () = hang_up(&mut self.reader) => {
-                self.life.0.hang_up();
-                if !only_waits {
-                    // Nobody is told, but nothing is left half done.
-                    drop(running.await);
+        let queue = (call.more && !call.oneway).then_some(self.limits.queue);
+        let front = Rc::clone(&self.front);
+        let begun = {
+            let mut gone = pin!(hang_up(&mut self.reader));
+            tokio::select! {
+                biased;
+                begun = call::begin(
+                    &front,
+                    context,
+                    &call.method,
+                    call.parameters,
+                    queue,
+                    // A person is asked about calls on the bus only, where the caller can say so.
+                    Questions::None,
+                ) => begun,
+                () = &mut gone, if !call.oneway => {
+                    self.life.0.hang_up();
+                    return Err(Over);
                 }
-                return Err(Over);
             }
         };
-        Ok(result.map_or_else(Outcome::Refused, Outcome::Reply))
+        match begun {
+            Err(Refusal::Refused(error)) => Ok(Outcome::Refused(error)),
+            Err(Refusal::Unserved(error)) => Ok(Outcome::Unserved(error)),
+            // A oneway caller may be gone at once, and rightly so.
+            Ok(Begun::Once(once)) if call.oneway => Ok(once
+                .finish()
+                .await
+                .map_or_else(Outcome::Refused, Outcome::Reply)),
+            Ok(Begun::Once(once)) => {
+                let result = once.unless(&self.life.0, hang_up(&mut self.reader)).await;
+                let result = result.ok_or(Over)?;
+                Ok(result.map_or_else(Outcome::Refused, Outcome::Reply))
+            }
+            Ok(Begun::Stream(stream)) => self.stream(stream).await,
+        }
     }
 
-    async fn stream(
-        &mut self,
-        mut running: std::pin::Pin<Box<dyn Future<Output = Result<(), Error>>>>,
-        mut replies: mpsc::Receiver<Outgoing>,
-    ) -> Result<Outcome, Over> {
+    async fn stream(&mut self, stream: Streaming) -> Result<Outcome, Over> {
+        let Streaming {
+            mut running,
+            mut replies,
+        } = stream;
         let Self {
             reader,
             writer,
@@ -260,12 +241,6 @@ impl<S: 'static> Connection<S> {
 
     async fn send(&self, reply: &Outgoing) -> Result<(), Over> {
         send(&self.writer, &self.limits, reply).await
-    }
-}
-
-impl From<Malformed> for Outcome {
-    fn from(Malformed(parameter): Malformed) -> Self {
-        Self::Unserved(ServiceError::InvalidParameter { parameter })
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Context {
     pub connection: ConnectionId,
     /// Descriptors that came with the call, close-on-exec.
     pub fds: Vec<OwnedFd>,
-    pub(super) life: Rc<Life>,
+    pub(crate) life: Rc<Life>,
 }
 
 impl Context {
@@ -41,16 +41,13 @@ impl Context {
 
     /// Waits until the caller has hung up. Cancel safe.
     pub async fn closed(&self) {
-        let wake = self.life.wake.notified();
-        if !self.life.hung_up.get() {
-            wake.await;
-        }
+        self.life.gone().await;
     }
 }
 
 /// The life of a connection as its calls see it.
 #[derive(Default)]
-pub(super) struct Life {
+pub(crate) struct Life {
     hung_up: Cell<bool>,
     ended: Cell<bool>,
     wake: Notify,
@@ -67,13 +64,21 @@ impl fmt::Debug for Life {
 
 impl Life {
     /// The peer is gone; a call may still be running.
-    pub(super) fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         self.hung_up.set(true);
         self.wake.notify_waiters();
     }
 
+    /// Waits until the peer is gone. Cancel safe.
+    pub(crate) async fn gone(&self) {
+        let wake = self.wake.notified();
+        if !self.hung_up.get() {
+            wake.await;
+        }
+    }
+
     /// Nothing of the connection is left.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.hang_up();
         self.ended.set(true);
         // A hook may register another one, which then runs at once.
@@ -111,9 +116,9 @@ impl<T> From<T> for Reply<T> {
 
 /// An encoded reply.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) frame: Bytes,
-    pub(super) fds: Vec<OwnedFd>,
+pub(crate) struct Outgoing {
+    pub(crate) frame: Bytes,
+    pub(crate) fds: Vec<OwnedFd>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +129,7 @@ struct ReplyFrame<'a, T> {
 }
 
 impl Outgoing {
-    pub(super) fn encode<T: Serialize>(reply: Reply<T>, continues: bool) -> Result<Self, Error> {
+    pub(crate) fn encode<T: Serialize>(reply: Reply<T>, continues: bool) -> Result<Self, Error> {
         let frame = ReplyFrame {
             parameters: &reply.parameters,
             continues,
@@ -149,8 +154,8 @@ pub struct Gone;
 /// Sends a stream's replies.
 #[derive(Debug)]
 pub struct StreamSender<T> {
-    pub(super) queue: mpsc::Sender<Outgoing>,
-    pub(super) reply: PhantomData<fn(T)>,
+    pub(crate) queue: mpsc::Sender<Outgoing>,
+    pub(crate) reply: PhantomData<fn(T)>,
 }
 
 impl<T> Clone for StreamSender<T> {

@@ -1,7 +1,5 @@
 //! The two sockets, and how many connections each may have.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,65 +17,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::connection::Connection;
-use super::context::ConnectionId;
-use super::router::Router;
+use super::gate::Gate;
 use super::service;
-use crate::authority::{self, Account, Caller, NoCredentials};
+use super::shared::Front;
+use crate::authority::{self, Caller, NoCredentials};
 use crate::service_manager::ListenerSource;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 512;
-
-/// What connections may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections per uid on the main socket, and how many of all are kept for root.
-    pub per_uid: usize,
-    /// Connections on the main socket.
-    pub total: usize,
-    /// Connections on the admin socket.
-    pub admin: usize,
-    /// A connection without a call for this long is closed.
-    pub idle: Duration,
-    /// A peer that does not take a reply for this long is cut off.
-    pub write: Duration,
-    /// Replies of a stream that wait to be written.
-    pub queue: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            per_uid: 64,
-            total: 512,
-            admin: 8,
-            idle: Duration::from_secs(60),
-            write: Duration::from_secs(5),
-            queue: 16,
-        }
-    }
-}
-
-/// Limits that can be changed while the doors are open. Connections keep those they began with.
-#[derive(Debug, Clone)]
-pub struct LiveLimits(Rc<RefCell<Rc<Limits>>>);
-
-impl LiveLimits {
-    /// Changes them.
-    pub fn set(&self, limits: Limits) {
-        *self.0.borrow_mut() = Rc::new(limits);
-    }
-
-    fn now(&self) -> Rc<Limits> {
-        Rc::clone(&self.0.borrow())
-    }
-}
-
-impl From<Limits> for LiveLimits {
-    fn from(limits: Limits) -> Self {
-        Self(Rc::new(RefCell::new(Rc::new(limits))))
-    }
-}
 
 /// The daemon's sockets; the files of those that are its own are removed when this is dropped.
 #[derive(Debug)]
@@ -191,40 +138,30 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-/// Serves both sockets on the current `LocalSet`. Dropping the future closes every connection.
-pub async fn serve<S: 'static>(
-    router: Rc<Router<S>>,
-    sockets: Sockets,
-    limits: impl Into<LiveLimits>,
-) -> Infallible {
-    let limits = limits.into();
-    let next = Rc::new(Cell::new(1));
-    let main = Door {
-        admin: false,
-        accounts: Rc::default(),
-        router: Rc::clone(&router),
-        limits: limits.clone(),
-        next: Rc::clone(&next),
-    };
-    let admin = Door {
-        admin: true,
-        accounts: Rc::default(),
-        router,
-        limits,
-        next,
-    };
-    tokio::select! {
-        never = main.open(&sockets.main) => never,
-        never = admin.open(&sockets.admin) => never,
+impl<S: 'static> Front<S> {
+    /// Serves both sockets on the current `LocalSet`. Dropping the future closes every connection.
+    pub async fn serve(self: Rc<Self>, sockets: Sockets) -> Infallible {
+        let main = Door {
+            admin: false,
+            gate: Rc::clone(&self.gate),
+            front: Rc::clone(&self),
+        };
+        let admin = Door {
+            admin: true,
+            gate: Rc::default(),
+            front: self,
+        };
+        tokio::select! {
+            never = main.open(&sockets.main) => never,
+            never = admin.open(&sockets.admin) => never,
+        }
     }
 }
 
 struct Door<S> {
     admin: bool,
-    accounts: Rc<Accounts>,
-    router: Rc<Router<S>>,
-    limits: LiveLimits,
-    next: Rc<Cell<u64>>,
+    gate: Rc<Gate>,
+    front: Rc<Front<S>>,
 }
 
 impl<S: 'static> Door<S> {
@@ -256,26 +193,21 @@ impl<S: 'static> Door<S> {
 
     /// Takes a connection in, or tells it why not.
     fn admit(&self, socket: UnixStream) -> Option<impl Future<Output = ()> + use<S>> {
-        let limits = self.limits.now();
+        let limits = self.front.limits.now();
         let (total, per_uid) = match self.admin {
             true => (limits.admin, limits.admin),
             false => (limits.total, limits.per_uid),
         };
-        let open = |caller| {
-            let account = authority::account(caller);
-            Accounts::open(&self.accounts, account, total, per_uid)
-        };
         let refused = match Caller::of(socket.as_fd()) {
             Err(error) => no_credentials(&error),
             Ok(caller) if self.admin && !caller.is_root() => not_root(&caller),
-            Ok(caller) => match open(&caller) {
-                Ok(slot) => {
-                    let id = ConnectionId(self.next.replace(self.next.get() + 1));
-                    let connection =
-                        Connection::new(Rc::clone(&self.router), socket, caller, id, limits);
+            Ok(caller) => match self.gate.enter(authority::account(&caller), total, per_uid) {
+                Ok(place) => {
+                    let front = Rc::clone(&self.front);
+                    let connection = Connection::new(front, socket, caller, limits);
                     return Some(async move {
                         connection.serve().await;
-                        drop(slot);
+                        drop(place);
                     });
                 }
                 Err(error) => error,
@@ -296,74 +228,4 @@ fn no_credentials(error: &NoCredentials) -> Error {
 fn not_root(caller: &Caller) -> Error {
     let message = format!("uid {} may not use the admin socket", caller.uid());
     Error::new(ErrorKind::NotPermitted, message).hint("run it as root of the host")
-}
-
-/// Connections open, by account.
-#[derive(Default)]
-struct Accounts {
-    open: RefCell<HashMap<Account, usize>>,
-    sum: Cell<usize>,
-}
-
-/// A connection's place; given back when dropped.
-struct Slot {
-    accounts: Rc<Accounts>,
-    account: Account,
-}
-
-impl Accounts {
-    /// Takes a place. Root's share is kept for root, since one user may have many uids (subuid(5)).
-    fn open(
-        accounts: &Rc<Self>,
-        account: Account,
-        total: usize,
-        per_uid: usize,
-    ) -> Result<Slot, Error> {
-        let mut open = accounts.open.borrow_mut();
-        let held = |account| open.get(&account).copied().unwrap_or(0);
-        let mine = held(account);
-        let (taken, places) = match account {
-            Account::Root => (accounts.sum.get(), total),
-            Account::Uid(_) => (
-                accounts.sum.get().saturating_sub(held(Account::Root)),
-                total.saturating_sub(per_uid),
-            ),
-        };
-        let full = |message: String, limit: usize| {
-            Error::new(ErrorKind::LimitReached, message)
-                .cause(format!("at most {limit} are allowed"))
-                .hint("close connections that are not needed; root can use the admin socket")
-        };
-        if taken >= places {
-            return Err(full("keynsd has too many connections".to_owned(), places));
-        }
-        if mine >= per_uid {
-            let who = match account {
-                Account::Root => "root".to_owned(),
-                Account::Uid(uid) => format!("uid {uid}"),
-            };
-            return Err(full(format!("{who} has too many connections"), per_uid));
-        }
-        open.insert(account, mine + 1);
-        accounts.sum.set(accounts.sum.get() + 1);
-        Ok(Slot {
-            accounts: Rc::clone(accounts),
-            account,
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = self.accounts.open.borrow_mut();
-        self.accounts
-            .sum
-            .set(self.accounts.sum.get().saturating_sub(1));
-        match open.get_mut(&self.account) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                open.remove(&self.account);
-            }
-        }
-    }
 }

@@ -55,7 +55,7 @@ pub(super) struct Entry<S> {
 
 /// The methods of a service over a shared state.
 pub struct Router<S> {
-    pub(super) state: Rc<S>,
+    pub(crate) state: Rc<S>,
     pub(super) info: ServiceInfo,
     entries: Vec<Entry<S>>,
 }
@@ -161,6 +161,12 @@ impl<S> Router<S> {
             .filter(|name| count(name) != 1)
             .chain(foreign)
             .collect()
+    }
+
+    /// The policy that a method was registered with.
+    #[must_use]
+    pub fn policy(&self, method: &str) -> Option<Policy> {
+        self.find(method).map(|entry| entry.policy)
     }
 
     pub(super) fn find(&self, method: &str) -> Option<&Entry<S>> {

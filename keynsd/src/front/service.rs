@@ -9,12 +9,12 @@ use super::context::{Outgoing, Reply};
 use super::router::ServiceInfo;
 
 /// Prefix of the methods answered here.
-pub(super) const INTERFACE: &str = idl::SERVICE.0;
+pub(crate) const INTERFACE: &str = idl::SERVICE.0;
 
 /// Errors that are not those of a keyns interface.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "error", content = "parameters")]
-pub(super) enum ServiceError {
+pub(crate) enum ServiceError {
     #[serde(rename = "org.varlink.service.InterfaceNotFound")]
     InterfaceNotFound { interface: String },
     #[serde(rename = "org.varlink.service.MethodNotFound")]
@@ -29,7 +29,7 @@ pub(super) enum ServiceError {
 
 impl ServiceError {
     /// For a method that is not registered.
-    pub(super) fn unknown(method: &str) -> Self {
+    pub(crate) fn unknown(method: &str) -> Self {
         let (interface, name) = method.rsplit_once('.').unwrap_or(("", method));
         match idl::all().find(|(known, _)| *known == interface) {
             Some((_, text)) if idl::methods(text).any(|known| known == name) => {
@@ -62,7 +62,7 @@ struct Description {
 }
 
 /// Answers a method of `org.varlink.service`; anyone may call them.
-pub(super) fn answer(
+pub(crate) fn answer(
     info: &ServiceInfo,
     method: &str,
     parameters: Option<&RawValue>,
@@ -109,7 +109,7 @@ fn describe(parameters: Option<&RawValue>) -> Result<&'static str, ServiceError>
 }
 
 /// An error of a keyns interface: `interface` and the kind make its id.
-pub(super) fn refusal(interface: &str, error: &keyns_interfaces::Error) -> Option<Bytes> {
+pub(crate) fn refusal(interface: &str, error: &keyns_interfaces::Error) -> Option<Bytes> {
     #[derive(Serialize)]
     struct ErrorFrame<'a> {
         error: String,

@@ -15,7 +15,7 @@ use keyns_interfaces::manager::{GetStatus, Status};
 use keyns_interfaces::{Empty, Error, ErrorKind, Payload, containers, keys, upcalls};
 use keynsd::authority::Policy;
 use keynsd::events::{Bus, Topic, event};
-use keynsd::front::{Context, Limits, Reply, Router, ServiceInfo, Sockets, StreamSender, serve};
+use keynsd::front::{Context, Front, Limits, Reply, Router, ServiceInfo, Sockets, StreamSender};
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -75,11 +75,11 @@ impl Server {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             let local = LocalSet::new();
             local.block_on(&runtime, async move {
-                let router = Rc::new(router(shared));
+                let front = Front::new(router(shared), limits);
                 let sockets = Sockets::bind(&path).unwrap();
                 ready.send(()).unwrap();
                 tokio::select! {
-                    _ = serve(router, sockets, limits) => {}
+                    _ = front.serve(sockets) => {}
                     _ = stopped => {}
                 }
             });

@@ -1,7 +1,9 @@
 //! `grant`
 
 pub mod lend;
-pub mod mask;
+mod list;
+mod mask;
+pub mod own;
 
 use clap::Args;
 use keyns::rights::Rights;
@@ -19,10 +21,12 @@ use crate::error::CommandError;
 /// and leaves its permissions as they are.
 ///
 /// To possessor, owner, group or everyone: the bits of that subject in the key's mask are replaced,
-/// by your own right to do so.
+/// by your own right to do so. Where the kernel has lists of rights, a list is made of the mask as soon
+/// as that cannot say exactly what is asked for, and the subject's entry in the list is replaced.
 ///
-/// The kernel often cannot give a right alone: whoever may search a key may also invalidate it. Such
-/// a grant is refused with exit code 8 until the further rights are accepted by name.
+/// The kernel often cannot give a right alone: whoever may search a key may also invalidate it, where
+/// there are no lists. Such a grant is refused with exit code 8 until the further rights are accepted by
+/// name.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
 Examples:
@@ -64,6 +68,6 @@ impl GrantArgs {
 pub fn run(context: &Context, args: &GrantArgs) -> Result<(), CommandError> {
     match &args.subject {
         Subject::Container(container) => lend::grant(context, args, container),
-        _ => mask::grant(context, args),
+        _ => own::grant(context, args),
     }
 }

@@ -4,14 +4,15 @@ use std::rc::Rc;
 
 use keyns::engine::container::{ContainerRecord, ExitStatus, State};
 use keyns_interfaces::containers::{
-    Create, Created, Ended, Exec, GetKeyring, Keyring, Kill, Killed, List, Listing, Remove, Run,
-    Show, Shown, Started, Subscribe, Wait,
+    Create, Created, Ended, Exec, GetKeyring, Keyring, Kill, Killed, List, Listing, OpenProcess,
+    Opened, Remove, Run, Show, Shown, Started, Subscribe, Wait,
 };
 use keyns_interfaces::{Empty, Error, ErrorKind};
 
 use super::end::{end, end_in_background};
 use super::info::container_info;
 use super::life::{announce, create};
+use super::pidfd;
 use super::start::run;
 use crate::authority::Policy;
 use crate::daemon::{Daemon, store_error};
@@ -29,6 +30,7 @@ pub fn register(router: &mut Router<Daemon>) {
         .method(Sees, on_keyring)
         .method(Changes, on_run)
         .method(Changes, on_exec)
+        .method(Changes, on_open)
         .wait(Sees, on_wait)
         .method(Changes, on_kill)
         .method(Changes, on_remove)
@@ -92,6 +94,17 @@ async fn on_run(daemon: Rc<Daemon>, cx: Context, call: Run) -> Result<Reply<Star
 async fn on_exec(daemon: Rc<Daemon>, cx: Context, call: Exec) -> Result<Reply<Started>, Error> {
     let (started, terminal) = run(&daemon, call.0, false, cx.fds).await?;
     Ok(Reply::with_fds(started, terminal.into_iter().collect()))
+}
+
+async fn on_open(
+    daemon: Rc<Daemon>,
+    _: Context,
+    call: OpenProcess,
+) -> Result<Reply<Opened>, Error> {
+    let record = daemon.containers.resolve(&call.container)?;
+    let number = call.process.unwrap_or(1);
+    let (opened, pidfd) = pidfd::open(&daemon, &record, number)?;
+    Ok(Reply::with_fds(opened, vec![pidfd]))
 }
 
 async fn on_wait(daemon: Rc<Daemon>, _: Context, call: Wait) -> Result<Reply<Ended>, Error> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keyns::engine::ContainerId;
 use keyns_interfaces::upcalls::{
     Answer, Answered, Intercept, Intercepted, List, ListRules, Listing, Queried, Query, Reroute,
-    Response, Rule, Rules, Subscribe, Target, Unintercept,
+    Response, Rule, Rules, Subscribe, Target, Unintercept, UpcallInfo,
 };
 use keyns_interfaces::{Empty, Error, ErrorKind};
 use keyns_sys::secret::SecretBytes;
@@ -144,6 +144,17 @@ impl Upcalls {
         };
         self.pass(&commands, id, command).await?;
         self.query(id)
+    }
+
+    /// A waiting request.
+    pub(crate) fn waiting(&self, id: RequestId) -> Option<UpcallInfo> {
+        let state = self.state.borrow();
+        state.table.get(id).map(|entry| entry.info(Instant::now()))
+    }
+
+    /// All waiting requests, oldest first, with texts cut as in a listing.
+    pub(crate) fn all_waiting(&self) -> Vec<UpcallInfo> {
+        self.state.borrow().table.list(Instant::now())
     }
 
     async fn answer(&self, call: Answer) -> Result<Answered, Error> {
