@@ -20,6 +20,7 @@ mod quota;
 mod request_key;
 mod round_trip;
 mod sample;
+mod start;
 mod stock;
 mod table;
 mod upcall;

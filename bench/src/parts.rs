@@ -11,7 +11,7 @@ use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
     Failure, agent, bus, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, queue,
-    request_key, round_trip, upcall,
+    request_key, round_trip, start, upcall,
 };
 
 /// Measure what keyns costs
@@ -46,6 +46,8 @@ enum Part {
     RoundTrip,
     /// Reads and signals over the bus
     Bus,
+    /// The start of the daemon
+    Start,
     /// The daemon with nothing to do
     Idle,
     /// A thousand containers
@@ -56,12 +58,13 @@ enum Part {
     Tui,
 }
 
-const ALL: [Part; 9] = [
+const ALL: [Part; 10] = [
     Part::Upcall,
     Part::Host,
     Part::RequestKey,
     Part::RoundTrip,
     Part::Bus,
+    Part::Start,
     Part::Idle,
     Part::Crowd,
     Part::Keyctl,
@@ -130,6 +133,7 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
             Part::RequestKey => request_key::measure(plan, &Stock::place()?)?,
             Part::RoundTrip => round_trip::measure(plan)?,
             Part::Bus => bus::measure(plan)?,
+            Part::Start => start::measure()?,
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,
             Part::Keyctl => keyctl::measure(plan)?,
