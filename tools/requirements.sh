@@ -2,11 +2,10 @@
 # Makes sure that what the build needs beyond a Rust toolchain is there; on Debian and its kin,
 # installs what is missing.
 #
-#   tools/requirements.sh [kernel | tests]             kernel: what building a kernel needs
-#                                                      tests: what is tried in the lab
+#   tools/requirements.sh [kernel]                     kernel: what building a kernel needs
 set -euo pipefail
 
-if [ $# -eq 0 ] && ! command -v cargo >/dev/null; then
+if [ "${1:-}" != kernel ] && ! command -v cargo >/dev/null; then
     echo "error: no Rust toolchain (cargo 1.90 or newer, rustc, clippy, rustfmt); rustup has one" >&2
     exit 1
 fi
@@ -23,18 +22,16 @@ command -v tmux >/dev/null || missing+=(tmux)
 command -v groff >/dev/null || missing+=(groff-base)
 # A bus for tests, what decides on it, and clients of three kinds.
 command -v dbus-daemon >/dev/null || missing+=(dbus-daemon)
+[ -e /lib/systemd/system/dbus.socket ] || missing+=(dbus)
 [ -e /usr/lib/polkit-1/polkitd ] || missing+=(polkitd)
-command -v busctl >/dev/null || missing+=(systemd)
+[ -x /lib/systemd/systemd ] || missing+=(systemd)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 command -v gdbus >/dev/null || missing+=(libglib2.0-bin)
 [ -e /usr/lib/python3/dist-packages/jeepney ] || missing+=(python3-jeepney)
 if [ "${1:-}" = kernel ]; then
     for program in make flex bison bc patch perl xz; do
         command -v "$program" >/dev/null || missing+=("${program/%xz/xz-utils}")
     done
-fi
-if [ "${1:-}" = tests ]; then
-    [ -x /lib/systemd/systemd ] || missing+=(systemd)
-    command -v dbus-daemon >/dev/null || missing+=(dbus)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -19,10 +19,10 @@ step "what is needed"
 tools/requirements.sh
 # Before anything is taken over: nothing is installed meanwhile.
 tools/requirements.sh kernel
-tools/requirements.sh tests
 for package in user-mode-linux keyutils libkeyutils1; do
     tools/lab/fetch.sh "$package" >/dev/null
 done
+tools/lab/python.sh >/dev/null
 
 step "format and lints"
 cargo fmt --all --check

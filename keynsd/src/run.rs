@@ -141,7 +141,7 @@ async fn serve(
     let (sockets, upcalls) = listeners.open(&daemon.config, &manager)?;
     Upcalls::take_queued(Rc::clone(&daemon)).await?;
     let front = Front::new(router(&daemon), reloader.limits.clone());
-    tracing::info!(instance = daemon.config.paths.instance(), "ready");
+    tracing::info!(name: "ready", instance = daemon.config.paths.instance(), "ready");
     manager.ready(&status(&daemon));
     // Also while it stops: a process that waits for a request cannot be killed with its container.
     tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
@@ -195,7 +195,7 @@ impl Reloader {
 
     fn reload(&mut self, daemon: &Daemon) -> Result<(), Mistake> {
         let settings = Settings::read(&self.sources).inspect_err(|mistake| {
-            tracing::error!(%mistake, "the settings are as before");
+            tracing::error!(name: "settings-mistaken", %mistake, "the settings are as before");
         })?;
         self.log.set(&settings.log);
         self.limits.set(settings.connections.clone());
@@ -205,7 +205,7 @@ impl Reloader {
         {
             tracing::warn!("engine and service-uid are changed by the next start");
         }
-        tracing::info!("read the settings");
+        tracing::info!(name: "settings-read", "read the settings");
         self.settings = settings;
         Ok(())
     }
@@ -365,7 +365,7 @@ fn lock_instance(config: &Config) -> Result<File, StartError> {
 }
 
 async fn stop(daemon: &Rc<Daemon>, lock: File) {
-    tracing::info!("stopping");
+    tracing::info!(name: "stopping", "stopping");
     if daemon.config.transient {
         for record in daemon.containers.all() {
             if record.state != State::Dead

@@ -184,11 +184,11 @@ impl UpcallListener {
             Ok(program) if program.is_root() => Ok(Some(UpcallPeer { socket, program })),
             Ok(caller) => {
                 let (uid, pid) = (caller.uid(), caller.pid());
-                warn!(uid, pid, "refused a connection to the upcall socket");
+                warn!(name: "upcall-refused", uid, pid, "refused a connection to the upcall socket");
                 Ok(None)
             }
             Err(error) => {
-                warn!(%error, "refused a connection to the upcall socket");
+                warn!(name: "upcall-refused", %error, "refused a connection to the upcall socket");
                 Ok(None)
             }
         }

@@ -97,6 +97,7 @@ keyctl-ns container create web >/run/said
 keyctl-ns intercept web user --reject EKEYREJECTED >/run/said
 keyctl-ns container run web --detach -- sleep 3600 >/run/said || fail "$(cat /run/said)"
 inside=$(sed -n 's/.*pid \([0-9]*\).*/\1/p' /run/said)
+printf canary-b31c57 | keyctl-ns add --container web user lab-key >/run/said
 check_container
 
 # Whoever comes while the daemon is replaced waits for the next one.
@@ -162,6 +163,19 @@ echo "replaced by the watchdog: $(($(now) - begun)) ms"
 check_container
 rm -r /run/systemd/system/keynsd.service.d
 systemctl daemon-reload
+
+# The journal has fields, and no payload.
+journal() { journalctl --quiet -o cat "$@"; }
+journal KEYNS_CONTAINER=web MESSAGE_ID=7b03aa7591464188aab3ac02370fdfac | grep -q 'container created' ||
+    fail "the journal does not have the container"
+journal KEYNS_CONTAINER=web MESSAGE_ID=805d4f672dc5478b8512f08ecdc0085c | grep -q 'upcall ' ||
+    fail "the journal does not have its requests"
+[ "$(journal MESSAGE_ID=6388af6c64df43caa86fd0e3d8298161 | wc -l)" = 1 ] ||
+    fail "the journal does not have the mistake in the settings"
+journal MESSAGE_ID=ea973edcc253480e812d0816fb373aa4 _SYSTEMD_UNIT=keynsd.service | grep -q ready ||
+    fail "the journal does not have a start"
+if journalctl --all -o export | grep -q canary; then fail "a payload is in the journal"; fi
+echo "journal: $(journalctl --quiet -o cat _SYSTEMD_UNIT=keynsd.service | wc -l) messages, with fields and without payload"
 
 # An upgrade, and a removal that is refused.
 before=$(property MainPID)

@@ -1,5 +1,8 @@
-//! What the daemon logs, and where to.
+//! What the daemon logs, and where to: standard error, or the journal where that leads there.
 
+mod journal;
+
+use journal::Journal;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -23,14 +26,15 @@ impl Log {
         let is_given = given.is_some();
         let filter = given.unwrap_or_else(|| EnvFilter::new(directives));
         let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
-        let text = tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
-            // It would report to the same place, and panic where nobody reads it any more.
-            .log_internal_errors(false);
-        tracing_subscriber::registry()
-            .with(filter)
-            .with(text)
-            .init();
+        let journal = Journal::find();
+        let text = journal.is_none().then(|| {
+            tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                // It would report to the same place, and panic where nobody reads it any more.
+                .log_internal_errors(false)
+        });
+        let registry = tracing_subscriber::registry().with(filter);
+        registry.with(text).with(journal).init();
         Self {
             filter: (!is_given).then_some(handle),
         }
