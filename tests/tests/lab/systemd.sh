@@ -93,6 +93,14 @@ is ActiveState active || fail "who answered?"
 start=$(property ExecMainStartTimestampMonotonic)
 echo "ready: $((($(property ActiveEnterTimestampMonotonic) - start) / 1000)) ms after its start"
 
+# Also for whoever comes over the bus.
+systemctl stop keynsd
+is ActiveState inactive || fail "it does not stop"
+timed "first use over D-Bus" busctl call org.keyns /org/keyns org.freedesktop.DBus.Properties GetAll s \
+    org.keyns.Manager1
+grep -q mainline /run/said || fail "the bus says: $(cat /run/said)"
+is ActiveState active || fail "who answered on the bus?"
+
 keyctl-ns container create web >/run/said
 keyctl-ns intercept web user --reject EKEYREJECTED >/run/said
 keyctl-ns container run web --detach -- sleep 3600 >/run/said || fail "$(cat /run/said)"
