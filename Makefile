@@ -20,7 +20,7 @@ fishdir    := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 unitdir    := $(DESTDIR)$(PREFIX)/lib/systemd/system
 tmpfiles   := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 confdir    := $(DESTDIR)$(SYSCONFDIR)/keyns
-# Neither the bus nor polkit look below /usr/local for what permits something.
+# The bus and polkit look nowhere else, whatever PREFIX is.
 busdir     := $(DESTDIR)/usr/share/dbus-1
 polkitdir  := $(DESTDIR)/usr/share/polkit-1/actions
 # keyctl is among the helpers, since the name in bin belongs to the distribution.

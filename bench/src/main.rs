@@ -4,6 +4,7 @@
 //! absolute times say more about the machine than about keyns.
 
 mod agent;
+mod bus;
 mod crowd;
 mod dashboard;
 mod denizen;
@@ -14,6 +15,7 @@ mod machine;
 mod parts;
 mod ping;
 mod place;
+mod queue;
 mod quota;
 mod request_key;
 mod round_trip;

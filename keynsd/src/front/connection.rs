@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use super::call::{self, Begun, Refusal, Streaming};
-use super::context::{ConnectionId, Context, Life, Outgoing};
+use super::call::{self, Begun, Origin, Refusal, Streaming};
+use super::context::{ConnectionId, Life, Outgoing};
 use super::limits::Limits;
 use super::service::{self, ServiceError};
 use super::shared::Front;
@@ -163,33 +163,28 @@ impl<S: 'static> Connection<S> {
         call: &Envelope<'_>,
         fds: Vec<std::os::fd::OwnedFd>,
     ) -> Result<Outcome, Over> {
-        let context = Context {
-            caller: Rc::clone(&self.caller),
-            connection: self.id,
-            fds,
-            life: Rc::clone(&self.life.0),
-        };
-        let queue = (call.more && !call.oneway).then_some(self.limits.queue);
         let front = Rc::clone(&self.front);
-        let begun = {
-            let mut gone = pin!(hang_up(&mut self.reader));
+        let permit = {
+            // A person is asked about calls on the bus only, where the caller can say so.
+            let asked = call::authorise(&front, &self.caller, &call.method, Questions::None);
             tokio::select! {
                 biased;
-                begun = call::begin(
-                    &front,
-                    context,
-                    &call.method,
-                    call.parameters,
-                    queue,
-                    // A person is asked about calls on the bus only, where the caller can say so.
-                    Questions::None,
-                ) => begun,
-                () = &mut gone, if !call.oneway => {
+                permit = asked => permit,
+                () = hang_up(&mut self.reader), if !call.oneway => {
                     self.life.0.hang_up();
                     return Err(Over);
                 }
             }
         };
+        let origin = Origin {
+            connection: self.id,
+            fds,
+            life: Rc::clone(&self.life.0),
+        };
+        let queue = (call.more && !call.oneway).then_some(self.limits.queue);
+        let begun = permit
+            .map_err(Refusal::from)
+            .and_then(|permit| call::begin(&front, permit, origin, call.parameters, queue));
         match begun {
             Err(Refusal::Refused(error)) => Ok(Outcome::Refused(error)),
             Err(Refusal::Unserved(error)) => Ok(Outcome::Unserved(error)),
