@@ -172,6 +172,14 @@ check_container
 rm -r /run/systemd/system/keynsd.service.d
 systemctl daemon-reload
 
+# Stopped, its containers stay, and one of their requests starts it again.
+keyctl-ns container exec web --detach -- sh -c 'sleep 4; exec keyctl request2 user lab:late hello' >/run/said
+systemctl stop keynsd 2>/dev/null
+is ActiveState inactive || fail "it does not stop"
+await "a daemon for the request" is ActiveState active
+check_container
+echo "started by a request of a container"
+
 # The journal has fields, and no payload.
 journal() { journalctl --quiet -o cat "$@"; }
 journal KEYNS_CONTAINER=web MESSAGE_ID=7b03aa7591464188aab3ac02370fdfac | grep -q 'container created' ||
