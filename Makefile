@@ -4,8 +4,11 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where the programs are built to, and where tests and the demo look for them.
 export KEYNS_BIN_DIR := $(TARGET)/keyns-bin
 
-PREFIX  ?= /usr/local
-DESTDIR ?=
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR    ?=
+# The version of systemd that the service is for; empty: the one of this machine.
+SYSTEMD    ?=
 # Not for the kernel's path: /sbin/request-key is taken over by `keynsd upcall`, never by `install`.
 bindir     := $(DESTDIR)$(PREFIX)/bin
 sbindir    := $(DESTDIR)$(PREFIX)/sbin
@@ -14,14 +17,19 @@ mandir     := $(DESTDIR)$(PREFIX)/share/man
 bashdir    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir     := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir    := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-busdir     := $(DESTDIR)$(PREFIX)/share/dbus-1
-polkitdir  := $(DESTDIR)$(PREFIX)/share/polkit-1/actions
+unitdir    := $(DESTDIR)$(PREFIX)/lib/systemd/system
+tmpfiles   := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+confdir    := $(DESTDIR)$(SYSCONFDIR)/keyns
+# The bus and polkit look nowhere else, whatever PREFIX is.
+busdir     := $(DESTDIR)/usr/share/dbus-1
+polkitdir  := $(DESTDIR)/usr/share/polkit-1/actions
 # keyctl is among the helpers, since the name in bin belongs to the distribution.
 HELPERS    := keyns-stage keyns-monitor keyns-shelter keyns-probe keyns-upcall keyns-request-key keyctl
 PROGRAMS   := keyctl-ns keyns-tui keynsd $(HELPERS)
 # Named after their programs and sections; bash looks for a file with the name of the command alone.
 PAGES      := $(notdir $(wildcard man/*.[1-8]))
 COMPLETED  := keyctl-ns keyns-tui keynsd
+SOCKETS    := keynsd.socket keynsd-admin.socket keynsd-upcall.socket
 
 .PHONY: programs
 programs: ## build all programs into target/keyns-bin
@@ -56,25 +64,30 @@ lab-old: programs ## same with the oldest Linux that keyns supports, Debian's 6.
 	@if [ -n "$$CMD" ]; then tools/lab.sh bash -c "$$CMD"; else tools/lab.sh; fi
 
 .PHONY: install
-install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual pages, completions: DESTDIR=, PREFIX=/usr/local
+install: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## install programs, manual pages, completions, units, settings: DESTDIR=, PREFIX=/usr/local
 	install -d "$(bindir)" "$(sbindir)" "$(libexecdir)"
-	install -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(KEYNS_BIN_DIR)/keyns-tui" "$(bindir)"
-	install -m 0755 "$(KEYNS_BIN_DIR)/keynsd" "$(sbindir)"
-	install -m 0755 $(foreach helper,$(HELPERS),"$(KEYNS_BIN_DIR)/$(helper)") "$(libexecdir)"
-	for file in interfaces/org.keyns.*1.xml; do \
-		install -D -m 0644 "$$file" "$(busdir)/interfaces/$${file##*/}"; \
-	done
-	install -D -m 0644 interfaces/org.keyns.conf "$(busdir)/system.d/org.keyns.conf"
-	install -d "$(busdir)/system-services"
-	sed 's|^Exec=.*|Exec=$(PREFIX)/sbin/keynsd|' interfaces/org.keyns.service \
-		>"$(busdir)/system-services/org.keyns.service"
-	install -D -m 0644 interfaces/org.keyns.policy "$(polkitdir)/org.keyns.policy"
+	install $(STRIP) -m 0755 "$(KEYNS_BIN_DIR)/keyctl-ns" "$(KEYNS_BIN_DIR)/keyns-tui" "$(bindir)"
+	install $(STRIP) -m 0755 "$(KEYNS_BIN_DIR)/keynsd" "$(sbindir)"
+	install $(STRIP) -m 0755 $(foreach helper,$(HELPERS),"$(KEYNS_BIN_DIR)/$(helper)") "$(libexecdir)"
 	for page in $(PAGES); do install -D -m 0644 "man/$$page" "$(mandir)/man$${page##*.}/$$page"; done
 	for name in $(COMPLETED); do \
 		install -D -m 0644 "completions/$$name.bash" "$(bashdir)/$$name"; \
 		install -D -m 0644 "completions/_$$name" "$(zshdir)/_$$name"; \
 		install -D -m 0644 "completions/$$name.fish" "$(fishdir)/$$name.fish"; \
 	done
+	install -d "$(unitdir)" "$(tmpfiles)" "$(confdir)/keyns.conf.d"
+	tools/units.sh "$(PREFIX)/sbin" $(SYSTEMD) >"$(unitdir)/keynsd.service"
+	chmod 0644 "$(unitdir)/keynsd.service"
+	install -m 0644 $(addprefix units/,$(SOCKETS)) "$(unitdir)"
+	install -m 0644 units/keyns.tmpfiles "$(tmpfiles)/keyns.conf"
+	for file in interfaces/org.keyns.*1.xml; do \
+		install -D -m 0644 "$$file" "$(busdir)/interfaces/$${file##*/}"; \
+	done
+	install -D -m 0644 interfaces/org.keyns.conf "$(busdir)/system.d/org.keyns.conf"
+	install -D -m 0644 interfaces/org.keyns.service "$(busdir)/system-services/org.keyns.service"
+	sed -i 's|^Exec=.*|Exec=$(PREFIX)/sbin/keynsd|' "$(busdir)/system-services/org.keyns.service"
+	install -D -m 0644 interfaces/org.keyns.policy "$(polkitdir)/org.keyns.policy"
+	[ -e "$(confdir)/keyns.conf" ] || install -m 0644 units/keyns.conf "$(confdir)"
 
 # Without prerequisites, so that installing as root needs no toolchain once the programs are there.
 $(KEYNS_BIN_DIR)/%:
@@ -96,6 +109,14 @@ uninstall: ## remove what install has installed
 	for name in $(COMPLETED); do \
 		rm -f "$(bashdir)/$$name" "$(zshdir)/_$$name" "$(fishdir)/$$name.fish"; \
 	done
+	rm -f "$(unitdir)/keynsd.service" $(foreach unit,$(SOCKETS),"$(unitdir)/$(unit)") "$(tmpfiles)/keyns.conf"
+	@# What somebody has written is not ours.
+	if cmp -s units/keyns.conf "$(confdir)/keyns.conf"; then rm "$(confdir)/keyns.conf"; fi
+	if [ -d "$(confdir)" ]; then rmdir --ignore-fail-on-non-empty "$(confdir)/keyns.conf.d" "$(confdir)"; fi
+
+.PHONY: deb
+deb: $(addprefix $(KEYNS_BIN_DIR)/,$(PROGRAMS)) ## make a Debian package in target/debian
+	tools/deb.sh "$(KEYNS_BIN_DIR)"
 
 .PHONY: install-alternatives
 install-alternatives: ## have the installed keyctl called as keyctl, by a diversion (as root)

@@ -86,7 +86,7 @@ _keynsd() {
 
     case "${cmd}" in
         keynsd)
-            opts="-h -V --instance --engine --helpers --service-uid --bus --transient --help --version upcall help"
+            opts="-h -V --instance --engine --helpers --service-uid --config --bus --transient --help --version upcall help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -105,6 +105,10 @@ _keynsd() {
                     return 0
                     ;;
                 --service-uid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_keynsd_global_optspecs
-    string join \n instance= engine= helpers= service-uid= bus= transient h/help V/version
+    string join \n instance= engine= helpers= service-uid= config= bus= transient h/help V/version
 end
 
 function __fish_keynsd_needs_command
@@ -25,11 +25,12 @@ function __fish_keynsd_using_subcommand
 end
 
 complete -c keynsd -n "__fish_keynsd_needs_command" -l instance -d 'Name of the instance: its sockets are in /run/keyns/NAME, its state in /var/lib/keyns/NAME' -r
-complete -c keynsd -n "__fish_keynsd_needs_command" -l engine -d 'How containers are made: “mainline” works on every kernel, “patched” only where the kernel has container objects; “auto” is “mainline” so far' -r -f -a "auto\t''
+complete -c keynsd -n "__fish_keynsd_needs_command" -l engine -d 'How containers are made: “mainline” works on every kernel, “patched” only where the kernel has container objects; “auto” is “mainline” so far [default: that of the settings, else auto]' -r -f -a "auto\t''
 mainline\t''
 patched\t''"
 complete -c keynsd -n "__fish_keynsd_needs_command" -l helpers -d 'Directory of keyns-stage, keyns-monitor and keyns-shelter [default: beside keynsd, else ../libexec/keyns]' -r -F
-complete -c keynsd -n "__fish_keynsd_needs_command" -l service-uid -d 'Kernel uid, used by nobody else, whose user keyring keeps the keyrings of all containers' -r
+complete -c keynsd -n "__fish_keynsd_needs_command" -l service-uid -d 'Kernel uid, used by nobody else, whose user keyring keeps the keyrings of all containers [default: that of the settings, else 2147483725]' -r
+complete -c keynsd -n "__fish_keynsd_needs_command" -l config -d 'File of settings, with those in the directory FILE.d [default: keyns.conf(5) for the instance “main”, none for others]' -r -F
 complete -c keynsd -n "__fish_keynsd_needs_command" -l bus -d 'Bus to serve org.keyns on: “system”, “none”, or an address such as unix:path=/run/my-bus [default: system for the instance main, else none]' -r
 complete -c keynsd -n "__fish_keynsd_needs_command" -l transient -d 'When stopped, end all containers and remove everything of the instance'
 complete -c keynsd -n "__fish_keynsd_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Boots a Linux as an ordinary process, with the files of this machine, and runs a command on it.
 #
-#   tools/lab.sh [--kernel FILE [--modules DIRECTORY]] [--memory SIZE] [--timeout SECONDS] [--]
-#       [COMMAND [ARGUMENT…]]
+#   tools/lab.sh [--kernel FILE [--modules DIRECTORY]] [--memory SIZE] [--timeout SECONDS]
+#       [--systemd] [--] [COMMAND [ARGUMENT…]]
 #
 # The command sees the directory, the environment and the files it would see here, and may change all
 # of them: what it writes stays in the memory of that kernel and ends with it. Its output and its exit
@@ -11,6 +11,8 @@
 #
 # The kernel is Debian's Linux for user space (6.1 in Debian 12), or the given FILE, of which DIRECTORY
 # holds the modules. It has 512M of memory, or the given SIZE.
+#
+# With --systemd, systemd is the first process, as far as this machine has it, and the command a service.
 #
 # Exit status: the command's; 124 when time was up (300 seconds, for a shell never); 125 when the
 # kernel did not run to its end.
@@ -21,6 +23,7 @@ memory=512M
 kernel=
 modules=
 timeout=300
+systemd=
 while [ $# -gt 0 ]; do
     case $1 in
         --kernel | --modules | --memory | --timeout)
@@ -28,6 +31,7 @@ while [ $# -gt 0 ]; do
             declare "${1#--}=$2"
             shift 2
             ;;
+        --systemd) systemd=1; shift ;;
         --) shift; break ;;
         -*) echo "error: no such option: $1" >&2; exit 2 ;;
         *) break ;;
@@ -39,6 +43,10 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 if [ $# -eq 0 ] && ! { [ -t 0 ] && [ -t 1 ]; }; then
     echo "error: a shell in the lab needs a terminal; give a command instead" >&2
+    exit 2
+fi
+if [ -n "$systemd" ] && { [ $# -eq 0 ] || ! [ -x /lib/systemd/systemd ]; }; then
+    echo "error: --systemd needs a command, and the package systemd" >&2
     exit 2
 fi
 if [ -z "$kernel" ]; then
@@ -54,6 +62,7 @@ cp "$tools/lab/init" "$share/init"
 {
     export -p
     printf 'lab_modules=%q\n' "$modules"
+    printf 'lab_systemd=%q\n' "$systemd"
     # A directory that is only there in one of two mount namespaces is not there in the other kernel.
     printf 'cd %q\n' "$PWD"
     if [ $# -gt 0 ]; then

@@ -22,8 +22,10 @@ command -v tmux >/dev/null || missing+=(tmux)
 command -v groff >/dev/null || missing+=(groff-base)
 # A bus for tests, what decides on it, and clients of three kinds.
 command -v dbus-daemon >/dev/null || missing+=(dbus-daemon)
+[ -e /lib/systemd/system/dbus.socket ] || missing+=(dbus)
 [ -e /usr/lib/polkit-1/polkitd ] || missing+=(polkitd)
-command -v busctl >/dev/null || missing+=(systemd)
+[ -x /lib/systemd/systemd ] || missing+=(systemd)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 command -v gdbus >/dev/null || missing+=(libglib2.0-bin)
 [ -e /usr/lib/python3/dist-packages/jeepney ] || missing+=(python3-jeepney)
 if [ "${1:-}" = kernel ]; then

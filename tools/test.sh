@@ -22,6 +22,7 @@ tools/requirements.sh kernel
 for package in user-mode-linux keyutils libkeyutils1; do
     tools/lab/fetch.sh "$package" >/dev/null
 done
+tools/lab/python.sh >/dev/null
 
 step "format and lints"
 cargo fmt --all --check

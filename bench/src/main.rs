@@ -4,6 +4,7 @@
 //! absolute times say more about the machine than about keyns.
 
 mod agent;
+mod bus;
 mod crowd;
 mod dashboard;
 mod denizen;
@@ -14,10 +15,12 @@ mod machine;
 mod parts;
 mod ping;
 mod place;
+mod queue;
 mod quota;
 mod request_key;
 mod round_trip;
 mod sample;
+mod start;
 mod stock;
 mod table;
 mod upcall;

@@ -10,8 +10,8 @@ use keyns_tests::{bin_dir, leftovers};
 use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
-    Failure, agent, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, request_key,
-    round_trip, upcall,
+    Failure, agent, bus, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, queue,
+    request_key, round_trip, start, upcall,
 };
 
 /// Measure what keyns costs
@@ -36,12 +36,18 @@ struct Cli {
 enum Part {
     /// Requests of containers, answered by an agent
     Upcall,
+    /// Requests that the kernel queues, where it does
+    Queue,
     /// Requests of the host
     Host,
     /// Requests of the host that keyns-request-key serves
     RequestKey,
     /// Calls to the daemon
     RoundTrip,
+    /// Reads and signals over the bus
+    Bus,
+    /// The start of the daemon
+    Start,
     /// The daemon with nothing to do
     Idle,
     /// A thousand containers
@@ -52,11 +58,13 @@ enum Part {
     Tui,
 }
 
-const ALL: [Part; 8] = [
+const ALL: [Part; 10] = [
     Part::Upcall,
     Part::Host,
     Part::RequestKey,
     Part::RoundTrip,
+    Part::Bus,
+    Part::Start,
     Part::Idle,
     Part::Crowd,
     Part::Keyctl,
@@ -73,6 +81,8 @@ enum Role {
     Agent { socket: PathBuf },
     #[command(hide = true)]
     PingServer { socket: PathBuf, listing: String },
+    #[command(hide = true)]
+    BusEcho { address: String },
 }
 
 /// How much is measured.
@@ -87,12 +97,13 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
     match cli.role {
         Some(Role::Denizen) => denizen::run()?,
         Some(Role::Agent { socket }) => agent::run(&socket)?,
+        Some(Role::BusEcho { address }) => bus::serve(&address)?,
         Some(Role::PingServer { socket, listing }) => ping::run(&socket, &listing)?,
         None => {
-            let parts = if cli.parts.is_empty() {
-                ALL.to_vec()
-            } else {
-                cli.parts
+            let parts = match cli.parts.as_slice() {
+                [] if queue::is_possible()? => [&[Part::Queue], &ALL[..]].concat(),
+                [] => ALL.to_vec(),
+                chosen => chosen.to_vec(),
             };
             return measure(&parts, &Plan { pairs: cli.pairs });
         }
@@ -117,9 +128,12 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
         );
         let rows = match part {
             Part::Upcall => upcall::measure(plan, &Stock::place()?)?,
+            Part::Queue => queue::measure(plan, &Stock::place()?)?,
             Part::Host => host::measure(plan, &Stock::place()?)?,
             Part::RequestKey => request_key::measure(plan, &Stock::place()?)?,
             Part::RoundTrip => round_trip::measure(plan)?,
+            Part::Bus => bus::measure(plan)?,
+            Part::Start => start::measure()?,
             Part::Idle => idle::measure()?,
             Part::Crowd => crowd::measure()?,
             Part::Keyctl => keyctl::measure(plan)?,

@@ -25,8 +25,11 @@ const SERVICE_UID: u32 = 0x8f00_0000;
 /// A transient daemon, which takes all of its containers along when it ends.
 pub(crate) struct World {
     instance: String,
+    engine: &'static str,
     daemon: Option<Child>,
     log: PathBuf,
+    /// The bus it serves on, too.
+    bus: Option<String>,
 }
 
 impl World {
@@ -35,12 +38,34 @@ impl World {
     /// # Errors
     /// When it does not.
     pub(crate) fn start() -> Result<Self, Failure> {
+        Self::start_with("auto", None)
+    }
+
+    /// Same with this engine.
+    ///
+    /// # Errors
+    /// When it does not, or this kernel does not have what the engine needs.
+    pub(crate) fn start_engine(engine: &'static str) -> Result<Self, Failure> {
+        Self::start_with(engine, None)
+    }
+
+    /// Same with a daemon that serves on the bus at this address, too.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn start_on(bus: &str) -> Result<Self, Failure> {
+        Self::start_with("auto", Some(bus.to_owned()))
+    }
+
+    fn start_with(engine: &'static str, bus: Option<String>) -> Result<Self, Failure> {
         let instance = unique("bench");
         let log = std::env::temp_dir().join(format!("{instance}.log"));
         let mut world = Self {
             instance,
+            engine,
             daemon: None,
             log,
+            bus,
         };
         world.start_daemon()?;
         Ok(world)
@@ -54,12 +79,14 @@ impl World {
         let log = File::options().append(true).create(true).open(&self.log)?;
         let begun = Instant::now();
         let daemon = Command::new(bin_dir().join("keynsd"))
-            .args(["--instance", &self.instance, "--transient", "--helpers"])
+            .args(["--instance", &self.instance, "--engine", self.engine])
+            .args(["--transient", "--helpers"])
             .arg(bin_dir())
             .args([
                 "--service-uid",
                 &(SERVICE_UID + std::process::id() % 0x10_0000).to_string(),
             ])
+            .args(self.bus.iter().flat_map(|address| ["--bus", address]))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

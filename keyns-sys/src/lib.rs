@@ -13,6 +13,7 @@ pub mod cred;
 pub mod execute;
 pub mod handler;
 pub mod helper_process;
+pub mod inherited;
 pub mod kernel_probe;
 pub mod key;
 pub mod key_crypto;

@@ -7,18 +7,22 @@ use std::process::ExitCode;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use keyns::engine::EngineChoice;
-use keyns::engine::keyring::SERVICE_UID;
 use keyns::engine::paths::Paths;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{BusAddress, Config};
+use crate::config::{BusAddress, Config, Settings, Sources};
+use crate::log::Log;
+use crate::run::StartError;
 use crate::upcall_command::{self, UpcallCommand};
+
+/// The instance of the machine.
+const MAIN: &str = "main";
 
 /// The keyns daemon: containers with their own kernel keys, grants, and the requests for keys that
 /// come out of containers.
 ///
 /// Runs in the foreground and logs to standard error (RUST_LOG sets what). SIGTERM and SIGINT stop
-/// it; containers live on and the next daemon of the same instance finds them again.
+/// it; containers live on and the next daemon of the same instance finds them again. SIGHUP has it
+/// read its settings again.
 #[derive(Debug, Parser)]
 #[command(name = "keynsd", version)]
 struct Cli {
@@ -34,16 +38,21 @@ struct DaemonArgs {
     #[arg(long, value_name = "NAME", default_value = "main", value_parser = instance)]
     instance: Paths,
     /// How containers are made: “mainline” works on every kernel, “patched” only where the kernel has
-    /// container objects; “auto” is “mainline” so far
-    #[arg(long, value_name = "ENGINE", default_value_t, value_parser = engine_parser())]
-    engine: EngineChoice,
+    /// container objects; “auto” is “mainline” so far [default: that of the settings, else auto]
+    #[arg(long, value_name = "ENGINE", value_parser = engine_parser())]
+    engine: Option<EngineChoice>,
     /// Directory of keyns-stage, keyns-monitor and keyns-shelter [default: beside keynsd, else
     /// ../libexec/keyns]
     #[arg(long, value_name = "DIR")]
     helpers: Option<PathBuf>,
     /// Kernel uid, used by nobody else, whose user keyring keeps the keyrings of all containers
-    #[arg(long, value_name = "UID", default_value_t = SERVICE_UID)]
-    service_uid: u32,
+    /// [default: that of the settings, else 2147483725]
+    #[arg(long, value_name = "UID")]
+    service_uid: Option<u32>,
+    /// File of settings, with those in the directory FILE.d [default: keyns.conf(5) for the instance
+    /// “main”, none for others]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Bus to serve org.keyns on: “system”, “none”, or an address such as unix:path=/run/my-bus
     /// [default: system for the instance main, else none]
     #[arg(long, value_name = "BUS")]
@@ -102,26 +111,27 @@ fn without_numbers(text: &str) -> String {
     })
 }
 
-fn serve(args: DaemonArgs) -> Result<(), crate::run::StartError> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // It would report to the same place, and panic where nobody reads it any more.
-        .log_internal_errors(false)
-        .init();
+fn serve(args: DaemonArgs) -> Result<(), StartError> {
+    let sources = match args.config {
+        Some(file) => Sources::File(file),
+        None if args.instance.instance() == MAIN => Sources::Machine("/".into()),
+        None => Sources::None,
+    };
+    let settings = Settings::read(&sources).map_err(|m| StartError::Refused(m.to_string()))?;
+    let log = Log::start(&settings.log);
     let bus = args.bus.unwrap_or(match args.instance.instance() {
-        "main" => BusAddress::System,
+        MAIN => BusAddress::System,
         _ => BusAddress::None,
     });
-    crate::run::run(Config {
+    let config = Config {
         bus,
         paths: args.instance,
-        engine: args.engine,
+        engine: args.engine.unwrap_or(settings.engine),
         helpers: args.helpers.unwrap_or_else(|| programs("keyns-stage")),
-        service_uid: args.service_uid,
+        service_uid: args.service_uid.unwrap_or(settings.service_uid),
         transient: args.transient,
-    })
+    };
+    crate::run::run(config, settings, sources, log)
 }
 
 /// The directory that holds `program`: that of `keynsd` itself, or `../libexec/keyns`.

@@ -1,8 +1,11 @@
 //! The daemon from start to stop.
 
+use std::convert::Infallible;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,14 +15,16 @@ use keyns::feature::FeatureRow;
 use keyns::probe::KernelFacts;
 use nix::sys::resource::Resource;
 use rustix::fs::FlockOperation;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
-use crate::config::Config;
+use crate::config::{Config, Mistake, Settings, Sources};
 use crate::daemon::Daemon;
 use crate::dbus;
 use crate::events::Bus;
-use crate::front::{self, Front, Limits, Router, ServiceInfo, Sockets};
+use crate::front::{self, Front, LiveLimits, Router, ServiceInfo, Sockets};
+use crate::log::Log;
+use crate::service_manager::{Environment, Handed, ListenerSource, Manager, Role};
 use crate::services::agents::Agents;
 use crate::services::containers::{self, ContainerTable};
 use crate::services::keys::{self, KeyBook};
@@ -57,14 +62,19 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { operation, source }
 }
 
-/// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
+/// Runs the daemon until it is told to stop (SIGTERM, SIGINT); SIGHUP has it read `sources` again.
 ///
 /// Containers live on without it, unless it is transient: then they end with it and nothing of the
 /// instance stays.
 ///
 /// # Errors
 /// [`StartError`]; after the start nothing ends the daemon but a signal.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    settings: Settings,
+    sources: Sources,
+    log: Log,
+) -> Result<(), StartError> {
     let facts = KernelFacts::probe().map_err(system("look at this machine"))?;
     facts
         .check()
@@ -85,13 +95,34 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .max_blocking_threads(32)
         .build()
         .map_err(system("start the event loop"))?;
-    LocalSet::new().block_on(&runtime, serve(config, &facts))
+    let environment = Environment::of_process();
+    let manager = Manager::find(&environment);
+    let handed =
+        Handed::take(&environment, &config.paths, &manager).map_err(StartError::Refused)?;
+    let reloader = Reloader {
+        sources,
+        log,
+        limits: settings.connections.clone().into(),
+        settings,
+        manager,
+    };
+    LocalSet::new().block_on(&runtime, serve(config, &facts, reloader, handed))
 }
 
-async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
+async fn serve(
+    config: Config,
+    facts: &KernelFacts,
+    reloader: Reloader,
+    handed: Handed,
+) -> Result<(), StartError> {
     demand_helpers(&config)?;
     let lock = lock_instance(&config)?;
-    let (store, engine) = begin(&config).inspect_err(|_| config.engine.withdraw(&config.paths))?;
+    // Before there is anything to be left by a signal that nobody expects.
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("catch signals"))?;
+    let manager = reloader.manager.clone();
+    let listeners = ListenerSources::choose(&config, &manager, handed);
+    let (store, engine) = begin(&config, listeners.foreign(&config))
+        .inspect_err(|_| config.engine.withdraw(&config.paths))?;
     let features = engine.features(facts);
     let daemon = restore(config, features, store, &engine)
         .await
@@ -106,23 +137,127 @@ async fn serve(config: Config, facts: &KernelFacts) -> Result<(), StartError> {
 
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch signals"))?;
-    let upcalls = UpcallListener::bind(&daemon.config.paths.upcall())
-        .map_err(system("make the upcall socket"))?;
-    let sockets = Sockets::bind(&daemon.config.paths.runtime())
-        .map_err(system("make the varlink sockets"))?;
+    daemon.upcalls.set_totals(reloader.settings.requests);
+    let (sockets, upcalls) = listeners.open(&daemon.config, &manager)?;
     Upcalls::take_queued(Rc::clone(&daemon)).await?;
-    let front = Front::new(router(&daemon), Limits::default());
-    tracing::info!(instance = daemon.config.paths.instance(), "ready");
+    let front = Front::new(router(&daemon), reloader.limits.clone());
+    tracing::info!(name: "ready", instance = daemon.config.paths.instance(), "ready");
+    manager.ready(&status(&daemon));
     // Also while it stops: a process that waits for a request cannot be killed with its container.
     tokio::task::spawn_local(Upcalls::run(Rc::clone(&daemon), upcalls));
     tokio::select! {
         never = dbus::serve(Rc::clone(&front), daemon.config.bus.clone()) => match never {},
         never = front.serve(sockets) => match never {},
+        never = manager.show_life() => match never {},
+        never = reloader.serve(&daemon, &mut hangup) => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    manager.stopping();
     stop(&daemon, lock).await;
     Ok(())
+}
+
+/// The daemon's state in one line, for the service manager.
+fn status(daemon: &Daemon) -> String {
+    let engine = daemon.engine.name();
+    match daemon.containers.living() {
+        0 => format!("engine {engine}, no container"),
+        1 => format!("engine {engine}, 1 container"),
+        count => format!("engine {engine}, {count} containers"),
+    }
+}
+
+/// Reads the settings again when it is told to.
+struct Reloader {
+    sources: Sources,
+    /// Those that count, or would with the next start.
+    settings: Settings,
+    limits: LiveLimits,
+    log: Log,
+    manager: Manager,
+}
+
+impl Reloader {
+    async fn serve(mut self, daemon: &Daemon, hangup: &mut Signal) -> Infallible {
+        loop {
+            if hangup.recv().await.is_none() {
+                return std::future::pending().await;
+            }
+            self.manager.reloading();
+            let outcome = self.reload(daemon);
+            self.manager.ready(&match outcome {
+                Ok(()) => status(daemon),
+                Err(mistake) => format!("settings are as before, for a mistake: {mistake}"),
+            });
+        }
+    }
+
+    fn reload(&mut self, daemon: &Daemon) -> Result<(), Mistake> {
+        let settings = Settings::read(&self.sources).inspect_err(|mistake| {
+            tracing::error!(name: "settings-mistaken", %mistake, "the settings are as before");
+        })?;
+        self.log.set(&settings.log);
+        self.limits.set(settings.connections.clone());
+        daemon.upcalls.set_totals(settings.requests);
+        if settings.engine != self.settings.engine
+            || settings.service_uid != self.settings.service_uid
+        {
+            tracing::warn!("engine and service-uid are changed by the next start");
+        }
+        tracing::info!(name: "settings-read", "read the settings");
+        self.settings = settings;
+        Ok(())
+    }
+}
+
+/// Where each listening socket comes from, in the order of [`Role::ALL`].
+struct ListenerSources([ListenerSource; 3]);
+
+impl ListenerSources {
+    fn choose(config: &Config, manager: &Manager, mut handed: Handed) -> Self {
+        Self(Role::ALL.map(|role| match handed.listener(role) {
+            Some(socket) => ListenerSource::Given(socket),
+            // What is transient leaves nothing behind.
+            None if manager.keeps() && !config.transient => ListenerSource::Kept,
+            None => ListenerSource::Own,
+        }))
+    }
+
+    /// The files of those that are not the daemon's own.
+    fn foreign(&self, config: &Config) -> Vec<PathBuf> {
+        let all = Role::ALL.into_iter().zip(&self.0);
+        all.filter(|(_, source)| !matches!(source, ListenerSource::Own))
+            .map(|(role, _)| role.path(&config.paths))
+            .collect()
+    }
+
+    /// Opens them, and gives to the manager what it is to keep.
+    fn open(
+        self,
+        config: &Config,
+        manager: &Manager,
+    ) -> Result<(Sockets, UpcallListener), StartError> {
+        let kept = Role::ALL.into_iter().zip(&self.0);
+        let kept: Vec<Role> = kept
+            .filter(|(_, source)| matches!(source, ListenerSource::Kept))
+            .map(|(role, _)| role)
+            .collect();
+        let [main, admin, upcall] = self.0;
+        let upcalls = UpcallListener::open(&config.paths.upcall(), upcall)
+            .map_err(system("make the upcall socket"))?;
+        let sockets = Sockets::open(&config.paths.runtime(), main, admin)
+            .map_err(system("make the varlink sockets"))?;
+        for role in kept {
+            let socket = match role {
+                Role::Varlink => sockets.main(),
+                Role::Admin => sockets.admin(),
+                Role::Upcall => upcalls.as_fd(),
+            };
+            manager.keep_listener(role, socket);
+        }
+        Ok((sockets, upcalls))
+    }
 }
 
 /// All methods of the daemon, each with its policy.
@@ -174,12 +309,13 @@ async fn restore(
 }
 
 /// Opens the state and starts the engine.
-fn begin(config: &Config) -> Result<(Store, Arc<dyn Engine>), StartError> {
+fn begin(config: &Config, foreign: Vec<PathBuf>) -> Result<(Store, Arc<dyn Engine>), StartError> {
     let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
     let started = config.engine.start(Options {
         paths: config.paths.clone(),
         helpers: config.helpers.clone(),
         service_uid: config.service_uid,
+        foreign,
     });
     match started {
         Ok(engine) => Ok((store, engine)),
@@ -229,7 +365,7 @@ fn lock_instance(config: &Config) -> Result<File, StartError> {
 }
 
 async fn stop(daemon: &Rc<Daemon>, lock: File) {
-    tracing::info!("stopping");
+    tracing::info!(name: "stopping", "stopping");
     if daemon.config.transient {
         for record in daemon.containers.all() {
             if record.state != State::Dead

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::authority::Caller;
 use crate::namespaces;
+use crate::service_manager::ListenerSource;
 use keyns_sys::requester::NsKind;
 use keyns_sys::secret::SecretBytes;
 use keyns_sys::upcall_wire::{
@@ -87,15 +88,45 @@ pub struct Outcome {
     pub settled: bool,
 }
 
-/// The listening socket. Removed from the file system when dropped.
+/// The listening socket. If it is the daemon's own, it is removed from the file system when dropped.
 #[derive(Debug)]
 pub struct UpcallListener {
     socket: UnixListener,
+    file: Option<OwnFile>,
+}
+
+#[derive(Debug)]
+struct OwnFile {
     path: PathBuf,
     identity: (u64, u64),
 }
 
 impl UpcallListener {
+    /// As [`Self::bind`], or with a socket that exists already or is to outlive the daemon.
+    ///
+    /// # Errors
+    /// Those of [`Self::bind`], and `listen(2)`.
+    pub fn open(path: &Path, source: ListenerSource) -> io::Result<Self> {
+        match source {
+            ListenerSource::Own => Self::bind(path),
+            ListenerSource::Kept => {
+                let mut listener = Self::bind(path)?;
+                std::mem::forget(listener.file.take());
+                Ok(listener)
+            }
+            ListenerSource::Given(socket) => {
+                // Again, so that this process is the peer of whoever connects.
+                rustix::net::listen(&socket, BACKLOG)?;
+                let socket = std::os::unix::net::UnixListener::from(socket);
+                socket.set_nonblocking(true)?;
+                Ok(Self {
+                    socket: UnixListener::from_std(socket)?,
+                    file: None,
+                })
+            }
+        }
+    }
+
     /// Listens at `path`, mode 0600, replacing what an earlier run left there in one step.
     ///
     /// The caller makes sure that only one daemon of the instance runs.
@@ -110,9 +141,7 @@ impl UpcallListener {
             None,
         )?;
         // Programs of containers of the last run wait for this path: it is never absent.
-        let mut fresh = path.as_os_str().to_owned();
-        fresh.push(".new");
-        let fresh = PathBuf::from(fresh);
+        let fresh = first_path(path);
         match fs::remove_file(&fresh) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -125,8 +154,10 @@ impl UpcallListener {
         let socket = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
         Ok(Self {
             socket,
-            path: path.into(),
-            identity,
+            file: Some(OwnFile {
+                path: path.into(),
+                identity,
+            }),
         })
     }
 
@@ -153,24 +184,37 @@ impl UpcallListener {
             Ok(program) if program.is_root() => Ok(Some(UpcallPeer { socket, program })),
             Ok(caller) => {
                 let (uid, pid) = (caller.uid(), caller.pid());
-                warn!(uid, pid, "refused a connection to the upcall socket");
+                warn!(name: "upcall-refused", uid, pid, "refused a connection to the upcall socket");
                 Ok(None)
             }
             Err(error) => {
-                warn!(%error, "refused a connection to the upcall socket");
+                warn!(name: "upcall-refused", %error, "refused a connection to the upcall socket");
                 Ok(None)
             }
         }
     }
 }
 
-impl Drop for UpcallListener {
+impl AsFd for UpcallListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for OwnFile {
     fn drop(&mut self) {
         // A successor may have renamed its own socket here meanwhile.
         if identity(&self.path).is_ok_and(|there| there == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Where a socket is bound before it is renamed to `path`; the kernel goes on naming it so.
+pub(crate) fn first_path(path: &Path) -> PathBuf {
+    let mut first = path.as_os_str().to_owned();
+    first.push(".new");
+    first.into()
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

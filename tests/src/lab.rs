@@ -39,6 +39,15 @@ pub fn run_patched(kernel: &Path, command: &[&str], patience: Duration) -> Ran {
     )
 }
 
+/// As [`run`], with systemd as the first process and the command as a service of it.
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn run_systemd(command: &[&str], patience: Duration) -> Ran {
+    boot(&["--systemd"], command, patience)
+}
+
 /// The kernel of `kernel/`, which is built where it is not built yet: a program in a directory with
 /// its `config` and `selftests`.
 ///

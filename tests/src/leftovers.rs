@@ -39,6 +39,7 @@ pub fn remove(programs: &Path) -> Result<Vec<String>, EngineError> {
                 paths: paths.clone(),
                 helpers: programs.to_owned(),
                 service_uid,
+                foreign: Vec::new(),
             })?;
             engine.reconcile(&[])?;
             engine.dissolve()?;

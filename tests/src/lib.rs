@@ -4,6 +4,7 @@ pub mod bus;
 pub mod instance;
 pub mod lab;
 pub mod leftovers;
+pub mod manager;
 pub mod stock;
 pub mod terminal;
 

@@ -35,6 +35,7 @@ impl Engine {
                 paths: paths.clone(),
                 helpers: bin_dir(),
                 service_uid,
+                foreign: Vec::new(),
             })
             .unwrap();
         Self {

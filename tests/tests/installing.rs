@@ -107,8 +107,14 @@ fn manual_pages_and_completions_are_installed_where_programs_look_and_removed_ag
         "usr/share/man/man1/keyctl-ns.1",
         "usr/share/man/man1/keyctl-ns-keyctl.1",
         "usr/share/man/man1/keyns-tui.1",
+        "usr/share/man/man5/keyns.conf.5",
         "usr/share/man/man7/keyns.7",
         "usr/share/man/man8/keynsd.8",
+        "usr/share/man/man5/org.keyns.5",
+        "usr/share/dbus-1/interfaces/org.keyns.Manager1.xml",
+        "usr/share/dbus-1/system.d/org.keyns.conf",
+        "usr/share/dbus-1/system-services/org.keyns.service",
+        "usr/share/polkit-1/actions/org.keyns.policy",
         "usr/share/man/man8/keyns-upcall.8",
         "usr/share/bash-completion/completions/keyctl-ns",
         "usr/share/bash-completion/completions/keynsd",
@@ -117,6 +123,12 @@ fn manual_pages_and_completions_are_installed_where_programs_look_and_removed_ag
         "usr/share/bash-completion/completions/keyns-tui",
         "usr/share/zsh/site-functions/_keyns-tui",
         "usr/share/fish/vendor_completions.d/keyns-tui.fish",
+        "usr/lib/systemd/system/keynsd.service",
+        "usr/lib/systemd/system/keynsd.socket",
+        "usr/lib/systemd/system/keynsd-admin.socket",
+        "usr/lib/systemd/system/keynsd-upcall.socket",
+        "usr/lib/tmpfiles.d/keyns.conf",
+        "etc/keyns/keyns.conf",
     ] {
         assert!(installed.contains(file), "{file}: {installed:?}");
     }
@@ -134,6 +146,91 @@ fn manual_pages_and_completions_are_installed_where_programs_look_and_removed_ag
     ok(&installation.make("uninstall"));
     assert_eq!(files(installation.destination.path()), BTreeSet::new());
     ok(&installation.make("uninstall"));
+}
+
+#[test]
+fn settings_that_somebody_has_written_stay_through_an_upgrade_and_a_removal() {
+    let installation = Installation::new();
+    ok(&installation.make("install"));
+    let settings = installation.destination.path().join("etc/keyns/keyns.conf");
+    fs::write(&settings, "log = 'warn'").unwrap();
+    ok(&installation.make("install"));
+    assert_eq!(fs::read_to_string(&settings).unwrap(), "log = 'warn'");
+    ok(&installation.make("uninstall"));
+    let left = files(installation.destination.path());
+    assert_eq!(left, BTreeSet::from(["etc/keyns/keyns.conf".to_owned()]));
+}
+
+#[test]
+fn the_service_is_written_for_its_place_and_its_systemd() {
+    let service = |version: &str| {
+        ok(&Command::new("tools/units.sh")
+            .args(["/opt/keyns/sbin", version])
+            .current_dir(repository())
+            .output()
+            .unwrap())
+    };
+    let (old, new) = (service("252"), service("253"));
+    for text in [&old, &new] {
+        assert!(
+            text.contains("\nExecStart=/opt/keyns/sbin/keynsd\n"),
+            "{text}"
+        );
+        assert!(!text.contains('@') && !text.contains("\n\n\n"), "{text}");
+    }
+    assert!(
+        old.contains("\nType=notify\n") && old.contains("\nExecReload="),
+        "{old}"
+    );
+    assert!(
+        new.contains("\nType=notify-reload\n") && !new.contains("ExecReload"),
+        "{new}"
+    );
+}
+
+#[test]
+fn systemd_understands_the_units_and_finds_them_no_more_exposed_than_they_say() {
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
+    if analyze(&["--version"]).is_err() {
+        eprintln!("there is no systemd: not tried");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let mut units = Vec::new();
+    for name in [
+        "keynsd.socket",
+        "keynsd-admin.socket",
+        "keynsd-upcall.socket",
+    ] {
+        fs::copy(repository().join("units").join(name), at(name)).unwrap();
+        units.push(at(name));
+    }
+    // Any program serves: whether it exists is looked at.
+    let written = Command::new("tools/units.sh")
+        .args(["/usr/sbin", "252"])
+        .current_dir(repository())
+        .output();
+    let text = ok(&written.unwrap()).replace("/usr/sbin/keynsd", "/bin/true");
+    fs::write(at("keynsd.service"), &text).unwrap();
+    units.push(at("keynsd.service"));
+    let mut all = vec!["verify", "--man=no", "--recursive-errors=no"];
+    all.extend(units.iter().map(String::as_str));
+    let verified = analyze(&all).unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    let about: Vec<&str> = said.lines().filter(|line| line.contains("keyns")).collect();
+    assert!(about.is_empty(), "{said}");
+
+    let stated = text.split_once("“systemd-analyze security”: ").unwrap().1;
+    let stated: f64 = stated.get(..3).unwrap().parse().unwrap();
+    let threshold = format!("--threshold={}", (stated * 10.0).round());
+    let judged = analyze(&[
+        "security",
+        "--offline=true",
+        &threshold,
+        &at("keynsd.service"),
+    ]);
+    ok(&judged.unwrap());
 }
 
 /// A root directory with a dpkg of its own.

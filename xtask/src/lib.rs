@@ -8,6 +8,7 @@
 //!
 //! Besides, [`kernel`] builds the kernel whose patches are in `kernel/`.
 
+pub mod bus;
 pub mod check;
 pub mod dashboard;
 pub mod generated;

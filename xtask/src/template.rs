@@ -5,6 +5,7 @@
 //! | `.\"@ summary PROGRAM` | a line for each command |
 //! | `.\"@ commands PROGRAM` | a section for each command |
 //! | `.\"@ options PROGRAM` | the program's own options |
+//! | `.\"@ bus INTERFACE` | everything of an interface on the bus, from its description |
 //! | `.\"@ markdown FILE` | a document in `man/` |
 //! | `.\"@ keys`, `fields`, `themes` | what `keyns-tui` knows: actions with their keys, fields of filters, themes |
 //!
@@ -14,7 +15,7 @@ use std::io;
 
 use clap::Command;
 
-use crate::{dashboard, manual, markdown, programs, roff, root};
+use crate::{bus, dashboard, manual, markdown, programs, roff, root};
 
 const MARK: &str = ".\\\"@ ";
 
@@ -47,6 +48,7 @@ fn replacement(mark: &str) -> io::Result<String> {
         ["summary", program] => manual::summary(&command(program)?),
         ["commands", program] => manual::commands(&command(program)?)?,
         ["options", program] => manual::options(&command(program)?)?,
+        ["bus", interface] => bus::interface(interface)?,
         ["markdown", file] => {
             markdown::to_roff(&std::fs::read_to_string(root().join("man").join(file))?)
         }

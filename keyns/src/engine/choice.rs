@@ -20,6 +20,9 @@ pub struct Options {
     pub helpers: PathBuf,
     /// Uid whose user keyring holds the registry.
     pub service_uid: u32,
+    /// Files in the instance's runtime directory that belong to somebody else, such as the sockets
+    /// of a service manager: they stay when the instance goes.
+    pub foreign: Vec<PathBuf>,
 }
 
 /// The engine that somebody asks for.

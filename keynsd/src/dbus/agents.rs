@@ -9,18 +9,18 @@ use std::time::Duration;
 use keyns_interfaces::agents::{Complete, NotMine, Reject, ServeReply};
 use keyns_interfaces::frame::{Bytes, MAX_CALL};
 use keyns_interfaces::upcalls::{Rejection, UpcallInfo};
-use keyns_interfaces::{Error, ErrorKind, Method, Payload, agents, bus};
+use keyns_interfaces::{Error, ErrorKind, Method, Payload, bus};
 use tokio::sync::Notify;
 use zbus::OwnedObjectPath;
 use zbus::message::Message;
 
 use super::clients::Client;
-use super::door::{self, Call, Door, Failure};
+use super::door::{self, Call, Door, Failure, Permitted};
 use super::link::NoReply;
 use super::methods::{self, Prepared};
 use super::value::record;
 use crate::authority::{Caller, Questions};
-use crate::front::call::{Begun, Streaming};
+use crate::front::call::{self, Begun, NoPermit, Streaming};
 use crate::front::gate::Place;
 
 /// Requests that wait to be passed on; the registry lets no more through at once.
@@ -32,19 +32,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) async fn register(
     door: &Rc<Door>,
     call: Call<'_>,
+    permits: Vec<Permitted<'_>>,
     prepared: Prepared,
     place: Place,
 ) -> Option<Result<Message, Failure>> {
-    let parameters = &prepared.parameters;
-    let begun = call
-        .begin(
+    let permit = permits.into_iter().next().ok_or_else(no_registration);
+    let begun = permit.map_err(Failure::from).and_then(|permit| {
+        let parameters = &prepared.parameters;
+        door::begin(
             door,
-            agents::Serve::NAME,
+            call.client,
+            permit,
             parameters,
             Vec::new(),
             Some(QUEUE),
         )
-        .await?;
+    });
     let mut stream = match begun {
         Ok(Begun::Stream(stream)) => stream,
         Ok(Begun::Once(_)) => return Some(Err(no_registration().into())),
@@ -197,24 +200,22 @@ impl Agent {
         let parameters = Bytes::encode(call, 2 * MAX_CALL).ok_or_else(|| {
             Error::new(ErrorKind::TooLarge, "the answer is larger than any payload")
         })?;
-        let begun = door::begin(
+        let asked = call::authorise(&self.door.front, &self.caller, M::NAME, Questions::None);
+        let permit = match asked.await {
+            Ok(permit) => permit,
+            Err(NoPermit::Denied(denied)) => return Err(denied.into()),
+            Err(NoPermit::Unserved(_)) => return Err(no_registration().into()),
+        };
+        match door::begin(
             &self.door,
             &self.client,
-            &self.caller,
-            M::NAME,
+            permit,
             &parameters,
             Vec::new(),
             None,
-            Questions::None,
-        )
-        .await;
-        match begun {
-            Some(Ok(Begun::Once(once))) => {
-                once.finish().await?;
-                Ok(())
-            }
-            Some(Err(failure)) => Err(failure),
-            _ => Ok(()),
+        )? {
+            Begun::Once(once) => once.finish().await.map(drop).map_err(Failure::from),
+            Begun::Stream(_) => Err(no_registration().into()),
         }
     }
 }

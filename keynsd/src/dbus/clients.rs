@@ -124,7 +124,16 @@ impl Clients {
         })
     }
 
-    /// A client has left the bus, or was never there.
+    /// Nothing is known about a client: it is asked about again when it calls again. Nobody would tell
+    /// of the end of somebody who was never there.
+    pub(super) fn forget(&self, client: &Rc<Client>) {
+        let mut clients = self.by_name.borrow_mut();
+        if client.calls.get() == 0 && client.known().is_none() {
+            clients.remove(&client.name);
+        }
+    }
+
+    /// A client has left the bus.
     pub(super) fn gone(&self, name: &str) {
         let client = self.by_name.borrow_mut().remove(name);
         if let Some(client) = client {

@@ -17,8 +17,8 @@ use super::{agents, signals};
 use crate::authority::{self, Action, Caller, Denied, Questions};
 use crate::daemon::Daemon;
 use crate::front::Front;
-use crate::front::call::{self, Begun, Refusal};
-use crate::front::context::{Context, Outgoing};
+use crate::front::call::{self, Begun, NoPermit, Origin, Permit, Refusal};
+use crate::front::context::Outgoing;
 use crate::front::gate::Place;
 use crate::front::service::ServiceError;
 
@@ -29,6 +29,9 @@ pub(super) struct Door {
     pub(super) clients: Clients,
     rows: Vec<Row>,
 }
+
+/// That a client may call a method of the contract.
+pub(super) type Permitted<'a> = Permit<'a, Daemon>;
 
 /// Why there is no proper reply.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ fn standard(name: &'static str, text: impl Into<String>) -> Failure {
     Failure::Standard(name, text.into())
 }
 
-pub(super) const UNKNOWN_METHOD: &str = "org.freedesktop.DBus.Error.UnknownMethod";
+const UNKNOWN_METHOD: &str = "org.freedesktop.DBus.Error.UnknownMethod";
 const UNKNOWN_INTERFACE: &str = "org.freedesktop.DBus.Error.UnknownInterface";
 const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
 const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.UnknownProperty";
@@ -96,9 +99,7 @@ impl Door {
             Some(Some(reply)) => reply,
             _ => {
                 let Some(turn) = self.clients.enter(&client) else {
-                    if client.known().is_none() {
-                        self.clients.gone(&sender);
-                    }
+                    self.clients.forget(&client);
                     let error = standard(LIMITS, "too many calls are under way");
                     return self.answer_at_once(&message, Err(error));
                 };
@@ -124,7 +125,10 @@ impl Door {
     fn at_once(&self, caller: &Caller, message: &Message) -> Option<Result<Message, Failure>> {
         let header = message.header();
         let interface = header.interface()?.as_str();
-        if interface != "org.freedesktop.DBus.Properties" || header.unix_fds().is_some() {
+        if interface != "org.freedesktop.DBus.Properties"
+            || header.unix_fds().is_some()
+            || message.body().len() > authority::largest_call(caller)
+        {
             return None;
         }
         let object = Object::at(header.path()?.as_str())?;
@@ -146,27 +150,20 @@ impl Door {
     }
 
     async fn serve(self: Rc<Self>, client: Rc<Client>, turn: Turn, message: Message) {
-        let reply = tokio::select! {
+        let identified = tokio::select! {
             biased;
-            () = client.life.gone() => None,
-            identified = client.identify(&self.link) => match identified {
-                Ok(caller) => Some(Ok(Rc::clone(caller))),
-                Err(error) => {
-                    // Nobody tells of the end of somebody who was never there.
-                    self.clients.gone(&client.name);
-                    Some(Err(error))
-                }
-            },
+            () = client.life.gone() => return,
+            identified = client.identify(&self.link) => identified.cloned(),
         };
-        let reply = match reply {
-            None => return,
-            Some(Err(error)) => Err(error.into()),
-            Some(Ok(caller)) => match self.dispatch(&client, &caller, &message).await {
+        let reply = match identified {
+            Err(error) => Err(error.into()),
+            Ok(caller) => match self.dispatch(&client, &caller, &message).await {
                 Some(reply) => reply,
                 None => return,
             },
         };
         drop(turn);
+        self.clients.forget(&client);
         if let Some(reply) = outgoing(&message, reply) {
             self.link.send(reply).await;
         }
@@ -179,7 +176,7 @@ impl Door {
         caller: &Rc<Caller>,
         message: &Message,
     ) -> Option<Result<Message, Failure>> {
-        let place = match self.front.gate.enter(authority::account(caller)) {
+        let place = match self.front.enter(authority::account(caller)) {
             Ok(place) => place,
             Err(error) => return Some(Err(error.into())),
         };
@@ -213,16 +210,15 @@ impl Door {
         match interface {
             Some("org.freedesktop.DBus.Peer") => return Some(peer(member, message)),
             Some("org.freedesktop.DBus.Introspectable") => {
-                return Some(self.introspect(object, caller, member, message).await);
+                return self.introspect(object, client, caller, message).await;
             }
             Some("org.freedesktop.DBus.Properties") => {
-                if let Err(error) = self.may(caller, object.shown_by(), questions).await {
-                    return Some(Err(error.into()));
-                }
-                return Some(self.properties(object, message));
+                let may = self.may(client, caller, object.shown_by(), questions);
+                let properties = |()| self.properties(object, message);
+                return Some(may.await?.map_err(Failure::from).and_then(properties));
             }
             Some("org.freedesktop.DBus.ObjectManager") if object == Object::Manager => {
-                return Some(self.managed(caller, member, questions, message).await);
+                return self.managed(client, caller, questions, message).await;
             }
             _ => {}
         }
@@ -252,18 +248,20 @@ impl Door {
         call.run(self, place).await
     }
 
-    /// Whether `caller` may do what `method` of the contract does.
+    /// Whether `caller` may do what `method` of the contract does; `None` when it has gone.
     async fn may(
         &self,
-        caller: &Rc<Caller>,
+        client: &Client,
+        caller: &Caller,
         method: &'static str,
         questions: Questions,
-    ) -> Result<(), Denied> {
+    ) -> Option<Result<(), Denied>> {
         let action = self.action(method);
-        self.front
-            .authority
-            .authorise(caller, action, questions)
-            .await
+        tokio::select! {
+            biased;
+            judged = self.front.authority.authorise(caller, action, questions) => Some(judged),
+            () = client.life.gone() => None,
+        }
     }
 
     fn properties(&self, object: Object, message: &Message) -> Result<Message, Failure> {
@@ -325,12 +323,14 @@ impl Door {
     async fn introspect(
         &self,
         object: Object,
-        caller: &Rc<Caller>,
-        member: &str,
+        client: &Client,
+        caller: &Caller,
         message: &Message,
-    ) -> Result<Message, Failure> {
+    ) -> Option<Result<Message, Failure>> {
+        let header = message.header();
+        let member = header.member().map_or("", |member| member.as_str());
         if member != "Introspect" {
-            return Err(unknown_method(member));
+            return Some(Err(unknown_method(member)));
         }
         // Whoever may not list objects is told what interfaces look like, and not which exist.
         let shown_by = match object {
@@ -338,35 +338,44 @@ impl Door {
             Object::Above(_) | Object::Manager => Object::Container(0).shown_by(),
             Object::Container(_) | Object::Upcall(_) => object.shown_by(),
         };
-        let visible = self.may(caller, shown_by, Questions::None).await.is_ok();
+        let may = self.may(client, caller, shown_by, Questions::None);
+        let visible = may.await?.is_ok();
         if visible && !object.exists(self.daemon()) {
-            return Err(unknown_object(
-                message.header().path().map_or("", |path| path.as_str()),
-            ));
+            let path = header.path().map_or("", |path| path.as_str());
+            return Some(Err(unknown_object(path)));
         }
         let xml = objects::introspect(object, self.daemon(), visible);
-        Message::method_return(&message.header())
-            .build(&xml)
-            .map_err(unbuilt)
+        let reply = Message::method_return(&header).build(&xml);
+        Some(reply.map_err(unbuilt))
     }
 
     async fn managed(
         &self,
-        caller: &Rc<Caller>,
-        member: &str,
+        client: &Client,
+        caller: &Caller,
         questions: Questions,
         message: &Message,
-    ) -> Result<Message, Failure> {
+    ) -> Option<Result<Message, Failure>> {
+        let header = message.header();
+        let member = header.member().map_or("", |member| member.as_str());
         if member != "GetManagedObjects" {
-            return Err(unknown_method(member));
+            return Some(Err(unknown_method(member)));
         }
+        let mut permitted = None;
         for object in [Object::Container(0), Object::Upcall(0)] {
-            self.may(caller, object.shown_by(), questions).await?;
+            let policy = self.action(object.shown_by()).policy;
+            if permitted == Some(policy) {
+                continue;
+            }
+            let may = self.may(client, caller, object.shown_by(), questions);
+            if let Err(denied) = may.await? {
+                return Some(Err(denied.into()));
+            }
+            permitted = Some(policy);
         }
         let all = objects::managed(self.daemon());
-        Message::method_return(&message.header())
-            .build(&all)
-            .map_err(unbuilt)
+        let reply = Message::method_return(&header).build(&all);
+        Some(reply.map_err(unbuilt))
     }
 }
 
@@ -389,12 +398,11 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     async fn run(self, door: &Rc<Door>, place: Place) -> Option<Result<Message, Failure>> {
-        // Judged before the arguments are parsed, and again by the dispatch itself.
-        for method in self.row.varlink {
-            if let Err(error) = self.judged(door, method).await? {
-                return Some(Err(error.into()));
-            }
-        }
+        // Judged before the arguments are parsed.
+        let permits = match self.permits(door).await? {
+            Ok(permits) => permits,
+            Err(failure) => return Some(Err(failure)),
+        };
         if !self.object.exists(door.daemon()) {
             let header = self.message.header();
             return Some(Err(unknown_object(
@@ -407,13 +415,13 @@ impl Call<'_> {
             Err(wrong) => return Some(Err(self.wrong(wrong))),
         };
         match self.row.kind {
-            Kind::Once => self.once(door, prepared).await,
-            Kind::Register => agents::register(door, self, prepared, place).await,
+            Kind::Once => self.once(door, permits, prepared).await,
+            Kind::Register => agents::register(door, self, permits, prepared, place).await,
             Kind::Unregister => {
                 let done = agents::unregister(self.client, prepared.number);
                 Some(done.map_err(Failure::from).and_then(|()| self.empty()))
             }
-            Kind::Subscribe => signals::subscribe(door, self, place).await,
+            Kind::Subscribe => Some(signals::subscribe(door, &self, permits, place)),
             Kind::Unsubscribe => {
                 self.client.unsubscribe();
                 Some(self.empty())
@@ -421,21 +429,45 @@ impl Call<'_> {
         }
     }
 
-    /// Whether the caller may; `None` when it has gone.
-    async fn judged(&self, door: &Door, method: &'static str) -> Option<Result<(), Denied>> {
-        tokio::select! {
-            biased;
-            judged = door.may(self.caller, method, self.questions) => Some(judged),
-            () = self.client.life.gone() => None,
+    /// A permit for each method of the contract that this stands for; `None` when the caller has gone.
+    async fn permits<'a>(&self, door: &'a Door) -> Option<Result<Vec<Permitted<'a>>, Failure>> {
+        let mut permits: Vec<Permitted<'a>> = Vec::new();
+        for method in self.row.varlink {
+            let mut known = permits.iter();
+            let known = known.find_map(|permit| permit.extended(&door.front, method));
+            if let Some(permit) = known {
+                permits.push(permit);
+                continue;
+            }
+            let asked = call::authorise(&door.front, self.caller, method, self.questions);
+            let permit = tokio::select! {
+                biased;
+                permit = asked => permit,
+                () = self.client.life.gone() => return None,
+            };
+            match permit {
+                Ok(permit) => permits.push(permit),
+                Err(NoPermit::Denied(denied)) => return Some(Err(denied.into())),
+                Err(NoPermit::Unserved(_)) => return Some(Err(unknown_method(method))),
+            }
         }
+        Some(Ok(permits))
     }
 
-    async fn once(self, door: &Rc<Door>, prepared: Prepared) -> Option<Result<Message, Failure>> {
+    async fn once(
+        self,
+        door: &Rc<Door>,
+        permits: Vec<Permitted<'_>>,
+        prepared: Prepared,
+    ) -> Option<Result<Message, Failure>> {
         let Prepared {
             parameters, fds, ..
         } = prepared;
-        let method = self.row.varlink.first().copied().unwrap_or("");
-        let begun = self.begin(door, method, &parameters, fds, None).await?;
+        let begun = permits
+            .into_iter()
+            .next()
+            .ok_or_else(|| unknown_method(self.row.member))
+            .and_then(|permit| begin(door, self.client, permit, &parameters, fds, None));
         let once = match begun {
             Ok(Begun::Once(once)) => once,
             Ok(Begun::Stream(_)) => return Some(Err(unknown_method(self.row.member))),
@@ -448,28 +480,6 @@ impl Call<'_> {
                 .map_err(Failure::from)
                 .and_then(|reply| self.reply(reply)),
         )
-    }
-
-    /// Begins a call of the contract; `None` when the caller has gone.
-    pub(super) async fn begin(
-        &self,
-        door: &Door,
-        method: &str,
-        parameters: &[u8],
-        fds: Vec<OwnedFd>,
-        queue: Option<usize>,
-    ) -> Option<Result<Begun, Failure>> {
-        begin(
-            door,
-            self.client,
-            self.caller,
-            method,
-            parameters,
-            fds,
-            queue,
-            self.questions,
-        )
-        .await
     }
 
     /// The reply of the contract as one of the bus.
@@ -496,41 +506,32 @@ impl Call<'_> {
     }
 }
 
-/// Begins a call of the contract for a client; `None` when it has gone.
-#[allow(clippy::too_many_arguments)]
-pub(super) async fn begin(
+/// Begins a call of the contract for a client.
+pub(super) fn begin(
     door: &Door,
     client: &Rc<Client>,
-    caller: &Rc<Caller>,
-    method: &str,
+    permit: Permitted<'_>,
     parameters: &[u8],
     fds: Vec<OwnedFd>,
     queue: Option<usize>,
-    questions: Questions,
-) -> Option<Result<Begun, Failure>> {
+) -> Result<Begun, Failure> {
     let json = parameters.strip_suffix(b"\0").unwrap_or(parameters);
-    let Ok(parameters) = serde_json::from_slice::<&RawValue>(json) else {
-        return Some(Err(standard(INVALID, "wrong arguments")));
-    };
-    let context = Context {
-        caller: Rc::clone(caller),
+    let parameters = serde_json::from_slice::<&RawValue>(json)
+        .map_err(|_| standard(INVALID, "wrong arguments"))?;
+    let origin = Origin {
         connection: client.id,
         fds,
         life: Rc::clone(&client.life),
     };
-    let begun = tokio::select! {
-        biased;
-        begun = call::begin(&door.front, context, method, Some(parameters), queue, questions) => begun,
-        () = client.life.gone() => return None,
-    };
-    Some(begun.map_err(|refusal| match refusal {
+    let begun = call::begin(&door.front, permit, origin, Some(parameters), queue);
+    begun.map_err(|refusal| match refusal {
         Refusal::Refused(error) => error.into(),
         Refusal::Unserved(ServiceError::InvalidParameter { parameter }) => standard(
             INVALID,
             format!("the parameter “{}” is wrong", without_nul(parameter)),
         ),
-        Refusal::Unserved(_) => unknown_method(method),
-    }))
+        Refusal::Unserved(_) => standard(UNKNOWN_METHOD, "there is no such method"),
+    })
 }
 
 fn unknown_object(path: &str) -> Failure {

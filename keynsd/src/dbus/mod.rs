@@ -76,12 +76,16 @@ pub async fn serve(front: Rc<Front<Daemon>>, address: BusAddress) -> Infallible 
     let (mut pause, mut told) = (PAUSES.0, false);
     loop {
         match connect(&address).await {
-            Ok((stream, link)) => {
+            Ok(Connected {
+                stream,
+                link,
+                early,
+            }) => {
                 (pause, told) = (PAUSES.0, false);
                 tracing::info!(name = bus::NAME, "on the bus");
                 front.authority.polkit().through(Some(Rc::clone(&link)));
                 let door = Door::new(Rc::clone(&front), link);
-                run(&door, stream).await;
+                run(&door, early, stream).await;
                 front.authority.polkit().through(None);
                 tracing::warn!("the bus is gone; waiting for it");
             }
@@ -108,7 +112,15 @@ enum Unusable {
     Taken,
 }
 
-async fn connect(address: &str) -> Result<(MessageStream, Rc<Link>), Unusable> {
+/// A connection that has the name.
+struct Connected {
+    stream: MessageStream,
+    link: Rc<Link>,
+    /// What came while the bus was still being asked for it: once it is ours there may be calls.
+    early: Vec<Message>,
+}
+
+async fn connect(address: &str) -> Result<Connected, Unusable> {
     let failed = |error| Unusable::Connect(address.to_owned(), error);
     let build = Builder::address(address).max_queued(QUEUE).build();
     let connection = tokio::time::timeout(link::PATIENCE, build)
@@ -117,6 +129,7 @@ async fn connect(address: &str) -> Result<(MessageStream, Rc<Link>), Unusable> {
         .map_err(failed)?;
     let mut stream = MessageStream::from(&connection);
     let link = Link::new(connection);
+    let mut early = Vec::new();
     let setting_up = async {
         // Who leaves the bus.
         let rule = format!(
@@ -133,15 +146,19 @@ async fn connect(address: &str) -> Result<(MessageStream, Rc<Link>), Unusable> {
     tokio::select! {
         done = setting_up => done?,
         () = async {
-            // Calls cannot arrive before the name is ours; replies have to be passed on.
             while let Some(message) = next(&mut stream).await {
-                if matches!(message.message_type(), Type::MethodReturn | Type::Error) {
-                    link.replied(message);
+                match message.message_type() {
+                    Type::MethodReturn | Type::Error => link.replied(message),
+                    Type::MethodCall | Type::Signal => early.push(message),
                 }
             }
         } => return Err(Unusable::Refused(NoReply::Gone)),
     }
-    Ok((stream, link))
+    Ok(Connected {
+        stream,
+        link,
+        early,
+    })
 }
 
 async fn next(stream: &mut MessageStream) -> Option<Message> {
@@ -150,28 +167,47 @@ async fn next(stream: &mut MessageStream) -> Option<Message> {
 }
 
 /// Serves one connection to its end.
-async fn run(door: &Rc<Door>, mut stream: MessageStream) {
-    while let Some(message) = next(&mut stream).await {
+async fn run(door: &Rc<Door>, early: Vec<Message>, mut stream: MessageStream) {
+    let mut early = early.into_iter();
+    loop {
+        let message = match early.next() {
+            Some(message) => message,
+            None => match next(&mut stream).await {
+                Some(message) => message,
+                None => break,
+            },
+        };
         match message.message_type() {
             Type::MethodCall => door.call(message),
             Type::MethodReturn | Type::Error => door.link.replied(message),
-            Type::Signal => {
-                let header = message.header();
-                let from_bus = header.sender().is_some_and(|name| name.as_str() == BUS);
-                let member = header.member().map_or("", |member| member.as_str());
-                let body = message.body();
-                if from_bus
-                    && member == "NameOwnerChanged"
-                    && let Ok((name, _, "")) = body.deserialize::<(&str, &str, &str)>()
-                {
-                    door.clients.gone(name);
-                } else if from_bus && member == "NameLost" {
-                    tracing::warn!("somebody took the name on the bus");
-                    break;
-                }
+            Type::Signal if lost_name(door, &message) => {
+                tracing::warn!("somebody took the name on the bus");
+                break;
             }
+            Type::Signal => {}
         }
     }
     door.link.end();
     door.clients.all_gone();
+}
+
+/// Notes who has left the bus; whether our own name is lost.
+fn lost_name(door: &Door, signal: &Message) -> bool {
+    let header = signal.header();
+    if header.sender().is_none_or(|name| name.as_str() != BUS) {
+        return false;
+    }
+    let body = signal.body();
+    match header.member().map_or("", |member| member.as_str()) {
+        "NameOwnerChanged" => {
+            if let Ok((name, _, "")) = body.deserialize::<(&str, &str, &str)>() {
+                door.clients.gone(name);
+            }
+            false
+        }
+        "NameLost" => body
+            .deserialize::<&str>()
+            .is_ok_and(|name| name == bus::NAME),
+        _ => false,
+    }
 }

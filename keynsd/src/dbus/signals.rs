@@ -10,13 +10,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use keyns_interfaces::event::Event;
-use keyns_interfaces::{Error, ErrorKind, Method, bus, containers, keys, upcalls};
+use keyns_interfaces::{Error, ErrorKind, bus};
 use tokio::sync::Notify;
 use zbus::OwnedObjectPath;
 use zbus::message::Message;
 
 use super::clients::Client;
-use super::door::{Call, Door, Failure};
+use super::door::{self, Call, Door, Failure, Permitted};
 use super::link::{Link, NoReply};
 use super::methods::{container_path, exit, upcall_path};
 use super::objects;
@@ -42,41 +42,26 @@ enum End {
     Cut,
 }
 
-/// Serves `Subscribe`.
-pub(super) async fn subscribe(
+/// Serves `Subscribe`; `permits` are for the three streams.
+pub(super) fn subscribe(
     door: &Rc<Door>,
-    call: Call<'_>,
+    call: &Call<'_>,
+    permits: Vec<Permitted<'_>>,
     place: Place,
-) -> Option<Result<Message, Failure>> {
+) -> Result<Message, Failure> {
     if call.client.subscription.borrow().is_some() {
-        return Some(call.empty());
+        return call.empty();
     }
-    let mut streams = Vec::new();
-    for method in [
-        containers::Subscribe::NAME,
-        keys::Subscribe::NAME,
-        upcalls::Subscribe::NAME,
-    ] {
-        match call
-            .begin(door, method, b"{}", Vec::new(), Some(QUEUE))
-            .await?
-        {
-            Ok(Begun::Stream(stream)) => streams.push(stream),
-            Ok(Begun::Once(_)) => {
-                let error = Error::new(ErrorKind::System, "cannot subscribe");
-                return Some(Err(error.into()));
-            }
-            Err(failure) => return Some(Err(failure)),
+    let failed = || Failure::from(Error::new(ErrorKind::System, "cannot subscribe"));
+    let streams = permits.into_iter().map(|permit| {
+        match door::begin(door, call.client, permit, b"{}", Vec::new(), Some(QUEUE))? {
+            Begun::Stream(stream) => Ok(stream),
+            Begun::Once(_) => Err(failed()),
         }
-    }
-    let Ok([containers, keys, upcalls]) = <[Streaming; 3]>::try_from(streams) else {
-        return Some(Err(Error::new(ErrorKind::System, "cannot subscribe").into()));
-    };
+    });
+    let streams = streams.collect::<Result<Vec<_>, Failure>>()?;
+    let [containers, keys, upcalls] = <[Streaming; 3]>::try_from(streams).map_err(|_| failed())?;
     let stop = Rc::new(Notify::new());
-    // Another call of the same client may have come first.
-    if call.client.subscription.borrow().is_some() {
-        return Some(call.empty());
-    }
     call.client.subscription.replace(Some(Rc::clone(&stop)));
     let subscriber = Subscriber {
         link: Rc::clone(&door.link),
@@ -87,7 +72,7 @@ pub(super) async fn subscribe(
         subscriber.run(containers, keys, upcalls, stop).await;
         drop(place);
     });
-    Some(call.empty())
+    call.empty()
 }
 
 struct Subscriber {

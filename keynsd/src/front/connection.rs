@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use super::call::{self, Begun, Refusal, Streaming};
-use super::context::{ConnectionId, Context, Life, Outgoing};
-use super::listener::Limits;
+use super::call::{self, Begun, Origin, Refusal, Streaming};
+use super::context::{ConnectionId, Life, Outgoing};
+use super::limits::Limits;
 use super::service::{self, ServiceError};
 use super::shared::Front;
 use crate::authority::{self, Caller, Questions};
@@ -52,6 +52,7 @@ pub(super) struct Connection<S> {
     front: Rc<Front<S>>,
     caller: Rc<Caller>,
     id: ConnectionId,
+    limits: Rc<Limits>,
     reader: FrameReader,
     writer: FrameWriter,
     life: LifeGuard,
@@ -67,12 +68,18 @@ impl Drop for LifeGuard {
 }
 
 impl<S: 'static> Connection<S> {
-    pub(super) fn new(front: Rc<Front<S>>, socket: UnixStream, caller: Caller) -> Self {
+    pub(super) fn new(
+        front: Rc<Front<S>>,
+        socket: UnixStream,
+        caller: Caller,
+        limits: Rc<Limits>,
+    ) -> Self {
         let socket = Arc::new(socket);
         let reader = FrameReader::new(Arc::clone(&socket), authority::largest_call(&caller));
         Self {
             id: front.next_connection(),
             front,
+            limits,
             reader: if authority::may_send_descriptors(&caller) {
                 reader
             } else {
@@ -87,7 +94,7 @@ impl<S: 'static> Connection<S> {
     /// Serves until the peer hangs up, breaks a rule, or is idle for too long.
     pub(super) async fn serve(mut self) {
         loop {
-            let frame = match timeout(self.front.limits.idle, self.reader.next()).await {
+            let frame = match timeout(self.limits.idle, self.reader.next()).await {
                 Ok(Ok(Some(frame))) => frame,
                 Ok(Ok(None)) => return,
                 Ok(Err(error)) => {
@@ -156,33 +163,28 @@ impl<S: 'static> Connection<S> {
         call: &Envelope<'_>,
         fds: Vec<std::os::fd::OwnedFd>,
     ) -> Result<Outcome, Over> {
-        let context = Context {
-            caller: Rc::clone(&self.caller),
-            connection: self.id,
-            fds,
-            life: Rc::clone(&self.life.0),
-        };
-        let queue = (call.more && !call.oneway).then_some(self.front.limits.queue);
         let front = Rc::clone(&self.front);
-        let begun = {
-            let mut gone = pin!(hang_up(&mut self.reader));
+        let permit = {
+            // A person is asked about calls on the bus only, where the caller can say so.
+            let asked = call::authorise(&front, &self.caller, &call.method, Questions::None);
             tokio::select! {
                 biased;
-                begun = call::begin(
-                    &front,
-                    context,
-                    &call.method,
-                    call.parameters,
-                    queue,
-                    // A person is asked about calls on the bus only, where the caller can say so.
-                    Questions::None,
-                ) => begun,
-                () = &mut gone, if !call.oneway => {
+                permit = asked => permit,
+                () = hang_up(&mut self.reader), if !call.oneway => {
                     self.life.0.hang_up();
                     return Err(Over);
                 }
             }
         };
+        let origin = Origin {
+            connection: self.id,
+            fds,
+            life: Rc::clone(&self.life.0),
+        };
+        let queue = (call.more && !call.oneway).then_some(self.limits.queue);
+        let begun = permit
+            .map_err(Refusal::from)
+            .and_then(|permit| call::begin(&front, permit, origin, call.parameters, queue));
         match begun {
             Err(Refusal::Refused(error)) => Ok(Outcome::Refused(error)),
             Err(Refusal::Unserved(error)) => Ok(Outcome::Unserved(error)),
@@ -208,11 +210,10 @@ impl<S: 'static> Connection<S> {
         let Self {
             reader,
             writer,
-            front,
+            limits,
             life,
             ..
         } = self;
-        let limits = &front.limits;
         let mut gone = pin!(hang_up(reader));
         let result = loop {
             tokio::select! {
@@ -234,7 +235,7 @@ impl<S: 'static> Connection<S> {
     }
 
     async fn send(&self, reply: &Outgoing) -> Result<(), Over> {
-        send(&self.writer, &self.front.limits, reply).await
+        send(&self.writer, &self.limits, reply).await
     }
 }
 

@@ -13,10 +13,8 @@ use keyns_interfaces::{Error, ErrorKind};
 use crate::authority::Account;
 
 /// Places taken, by account.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gate {
-    total: usize,
-    per_uid: usize,
     open: RefCell<HashMap<Account, usize>>,
     sum: Cell<usize>,
 }
@@ -29,30 +27,25 @@ pub struct Place {
 }
 
 impl Gate {
-    /// `total` places, of which each account has at most `per_uid`; as many are kept for root.
-    #[must_use]
-    pub fn new(total: usize, per_uid: usize) -> Self {
-        Self {
-            total,
-            per_uid,
-            open: RefCell::default(),
-            sum: Cell::new(0),
-        }
-    }
-
-    /// Takes a place. Root's share is kept for root, since one user may have many uids (subuid(5)).
+    /// Takes one of `total` places, of which each account has at most `per_uid`. As many are kept for
+    /// root, since one user may have many uids (subuid(5)).
     ///
     /// # Errors
     /// [`ErrorKind::LimitReached`].
-    pub fn enter(self: &Rc<Self>, account: Account) -> Result<Place, Error> {
+    pub fn enter(
+        self: &Rc<Self>,
+        account: Account,
+        total: usize,
+        per_uid: usize,
+    ) -> Result<Place, Error> {
         let mut open = self.open.borrow_mut();
         let held = |account| open.get(&account).copied().unwrap_or(0);
         let mine = held(account);
         let (taken, places) = match account {
-            Account::Root => (self.sum.get(), self.total),
+            Account::Root => (self.sum.get(), total),
             Account::Uid(_) => (
                 self.sum.get().saturating_sub(held(Account::Root)),
-                self.total.saturating_sub(self.per_uid),
+                total.saturating_sub(per_uid),
             ),
         };
         let full = |message: String, limit: usize| {
@@ -65,15 +58,12 @@ impl Gate {
         if taken >= places {
             return Err(full("keynsd has too many connections".to_owned(), places));
         }
-        if mine >= self.per_uid {
+        if mine >= per_uid {
             let who = match account {
                 Account::Root => "root".to_owned(),
                 Account::Uid(uid) => format!("uid {uid}"),
             };
-            return Err(full(
-                format!("{who} has too many connections"),
-                self.per_uid,
-            ));
+            return Err(full(format!("{who} has too many connections"), per_uid));
         }
         open.insert(account, mine + 1);
         self.sum.set(self.sum.get() + 1);

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,47 +21,17 @@ use super::gate::Gate;
 use super::service;
 use super::shared::Front;
 use crate::authority::{self, Caller, NoCredentials};
+use crate::service_manager::ListenerSource;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 512;
 
-/// What connections may take.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connections per uid on the main socket, with calls on the system bus, and how many of all are
-    /// kept for root.
-    pub per_uid: usize,
-    /// Connections on the main socket, with calls on the system bus.
-    pub total: usize,
-    /// Connections on the admin socket.
-    pub admin: usize,
-    /// A connection without a call for this long is closed.
-    pub idle: Duration,
-    /// A peer that does not take a reply for this long is cut off.
-    pub write: Duration,
-    /// Replies of a stream that wait to be written.
-    pub queue: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            per_uid: 64,
-            total: 512,
-            admin: 8,
-            idle: Duration::from_secs(60),
-            write: Duration::from_secs(5),
-            queue: 16,
-        }
-    }
-}
-
-/// The daemon's sockets; their files are removed when this is dropped.
+/// The daemon's sockets; the files of those that are its own are removed when this is dropped.
 #[derive(Debug)]
 pub struct Sockets {
     main: UnixListener,
     admin: UnixListener,
-    _files: [SocketFile; 2],
+    _files: [Option<SocketFile>; 2],
 }
 
 #[derive(Debug)]
@@ -81,13 +51,56 @@ impl Sockets {
     /// # Errors
     /// `AddrInUse` if somebody listens there; else those of socket(2), bind(2), listen(2), chmod(2).
     pub fn bind(directory: &Path) -> io::Result<Self> {
-        let (main, main_file) = bind_at(&directory.join("keynsd"), 0o666)?;
-        let (admin, admin_file) = bind_at(&directory.join("admin"), 0o600)?;
+        Self::open(directory, ListenerSource::Own, ListenerSource::Own)
+    }
+
+    /// Same with sockets that exist already, or are to outlive the daemon.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn open(directory: &Path, main: ListenerSource, admin: ListenerSource) -> io::Result<Self> {
+        let (main, main_file) = open_at(&directory.join("keynsd"), 0o666, main)?;
+        let (admin, admin_file) = open_at(&directory.join("admin"), 0o600, admin)?;
         Ok(Self {
             main,
             admin,
             _files: [main_file, admin_file],
         })
+    }
+
+    /// The socket for everyone.
+    #[must_use]
+    pub fn main(&self) -> BorrowedFd<'_> {
+        self.main.as_fd()
+    }
+
+    /// The one for root.
+    #[must_use]
+    pub fn admin(&self) -> BorrowedFd<'_> {
+        self.admin.as_fd()
+    }
+}
+
+fn open_at(
+    path: &Path,
+    mode: u32,
+    source: ListenerSource,
+) -> io::Result<(UnixListener, Option<SocketFile>)> {
+    match source {
+        ListenerSource::Own => bind_at(path, mode).map(|(socket, file)| (socket, Some(file))),
+        ListenerSource::Kept => {
+            let (socket, file) = bind_at(path, mode)?;
+            std::mem::forget(file);
+            Ok((socket, None))
+        }
+        ListenerSource::Given(socket) => {
+            // Again, so that those who connect are told this process as their peer, and not the one
+            // that listened first.
+            listen(&socket, BACKLOG)?;
+            let socket = std::os::unix::net::UnixListener::from(socket);
+            socket.set_nonblocking(true)?;
+            Ok((UnixListener::from_std(socket)?, None))
+        }
     }
 }
 
@@ -135,7 +148,7 @@ impl<S: 'static> Front<S> {
         };
         let admin = Door {
             admin: true,
-            gate: Rc::new(Gate::new(self.limits.admin, self.limits.admin)),
+            gate: Rc::default(),
             front: self,
         };
         tokio::select! {
@@ -180,12 +193,18 @@ impl<S: 'static> Door<S> {
 
     /// Takes a connection in, or tells it why not.
     fn admit(&self, socket: UnixStream) -> Option<impl Future<Output = ()> + use<S>> {
+        let limits = self.front.limits.now();
+        let (total, per_uid) = match self.admin {
+            true => (limits.admin, limits.admin),
+            false => (limits.total, limits.per_uid),
+        };
         let refused = match Caller::of(socket.as_fd()) {
             Err(error) => no_credentials(&error),
             Ok(caller) if self.admin && !caller.is_root() => not_root(&caller),
-            Ok(caller) => match self.gate.enter(authority::account(&caller)) {
+            Ok(caller) => match self.gate.enter(authority::account(&caller), total, per_uid) {
                 Ok(place) => {
-                    let connection = Connection::new(Rc::clone(&self.front), socket, caller);
+                    let front = Rc::clone(&self.front);
+                    let connection = Connection::new(front, socket, caller, limits);
                     return Some(async move {
                         connection.serve().await;
                         drop(place);

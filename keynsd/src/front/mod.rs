@@ -9,6 +9,7 @@ pub(crate) mod call;
 mod connection;
 pub(crate) mod context;
 pub mod gate;
+mod limits;
 mod listener;
 mod parameters;
 mod router;
@@ -16,6 +17,7 @@ pub(crate) mod service;
 mod shared;
 
 pub use context::{ConnectionId, Context, Gone, Reply, StreamSender};
-pub use listener::{Limits, Sockets, raise_descriptor_limit};
+pub use limits::{Limits, LiveLimits};
+pub use listener::{Sockets, raise_descriptor_limit};
 pub use router::{Router, ServiceInfo};
 pub use shared::Front;

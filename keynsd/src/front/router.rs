@@ -38,7 +38,7 @@ type StreamHandler<S> = Box<
     ) -> Result<Running<()>, Malformed>,
 >;
 
-pub(super) enum Handler<S> {
+pub(crate) enum Handler<S> {
     /// Runs to its end, whatever the caller does.
     Call(CallHandler<S>),
     /// Is dropped when the caller hangs up.
@@ -47,10 +47,19 @@ pub(super) enum Handler<S> {
     Stream(StreamHandler<S>),
 }
 
-pub(super) struct Entry<S> {
+pub(crate) struct Entry<S> {
     pub(super) name: &'static str,
     pub(super) policy: Policy,
     pub(super) handler: Handler<S>,
+}
+
+impl<S> std::fmt::Debug for Entry<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("name", &self.name)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The methods of a service over a shared state.
@@ -169,7 +178,7 @@ impl<S> Router<S> {
         self.find(method).map(|entry| entry.policy)
     }
 
-    pub(super) fn find(&self, method: &str) -> Option<&Entry<S>> {
+    pub(crate) fn find(&self, method: &str) -> Option<&Entry<S>> {
         self.entries.iter().find(|entry| entry.name == method)
     }
 }

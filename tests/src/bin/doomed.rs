@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         paths: Paths::new(&name)?,
         helpers: bin_dir(),
         service_uid: service_uid(),
+        foreign: Vec::new(),
     })?;
     let spec = ContainerSpec {
         id: ContainerId(1),

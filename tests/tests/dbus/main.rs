@@ -6,5 +6,6 @@ mod interop;
 mod life;
 mod objects;
 mod polkit;
+mod signals;
 mod upcalls;
 mod world;

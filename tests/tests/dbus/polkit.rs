@@ -108,6 +108,21 @@ fn a_user_may_do_what_polkit_allows_and_no_more() {
     let hung = waiting.join().unwrap().unwrap_err();
     assert_eq!(hung.0, "org.keyns.Error.NotPermitted", "{}", hung.1);
     assert!(begun.elapsed() < Duration::from_secs(12));
+    // Whoever leaves is not asked about any more, and gives back its place: there are 64.
+    world.as_user(NOBODY, {
+        let address = world.bus.address();
+        move |_| {
+            for _ in 0..100 {
+                let client = BusClient::connect(&address);
+                let call = Message::method_call(PATH, "ListContainers")
+                    .destination(bus::NAME)
+                    .interface(MANAGER)
+                    .build(&false)
+                    .unwrap();
+                client.send(&call);
+            }
+        }
+    });
     kill_process(pid, Signal::CONT).unwrap();
     assert_eq!(list_as(&world, NOBODY), Ok(1));
 

@@ -7,7 +7,7 @@ use keyns_tests::{bin_dir, lab};
 use crate::PATIENCE;
 
 /// A package's file.
-fn package(name: &str) -> String {
+pub(crate) fn package(name: &str) -> String {
     let output = Command::new("tools/lab/fetch.sh")
         .arg(name)
         .current_dir(lab::repository())

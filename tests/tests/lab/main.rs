@@ -12,6 +12,7 @@ mod install;
 mod itself;
 mod nested;
 mod old_kernel;
+mod systemd;
 
 use std::time::Duration;
 

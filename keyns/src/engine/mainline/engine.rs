@@ -48,6 +48,7 @@ pub(in crate::engine) struct Mainline {
     pub(super) routing: RoutingTable,
     pub(in crate::engine) stage: SealedProgram,
     pub(in crate::engine) monitors: Monitors,
+    foreign: Vec<PathBuf>,
 }
 
 impl Mainline {
@@ -110,6 +111,7 @@ impl Mainline {
             monitors: Monitors::new(paths.clone(), program("keyns-monitor")?, cgroups.monitors()),
             cgroups,
             paths,
+            foreign: options.foreign,
         })
     }
 
@@ -382,7 +384,7 @@ impl Engine for Mainline {
         pin::dissolve(&self.paths.pins())
             .map_err(EngineError::system("unmount the pin directory"))?;
         let runtime = self.paths.runtime();
-        fs::remove_dir_all(&runtime)
+        empty(&runtime, &self.foreign)
             .map_err(EngineError::system(format!("remove {}", runtime.display())))?;
         shared::retire(Path::new(SHARED)).map_err(EngineError::system("remove /run/keyns"))
     }
@@ -395,6 +397,25 @@ impl Engine for Mainline {
                 .leftovers()
                 .is_ok_and(|groups| groups.is_empty())
     }
+}
+
+/// Removes a directory and all in it but `foreign` files, for which it stays.
+fn empty(directory: &Path, foreign: &[PathBuf]) -> io::Result<()> {
+    let mut stays = false;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if foreign.contains(&path) {
+            stays = true;
+        } else if fs::symlink_metadata(&path)?.is_dir() {
+            fs::remove_dir_all(&path)?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+    }
+    if stays {
+        return Ok(());
+    }
+    fs::remove_dir(directory)
 }
 
 /// Makes the seed, unless a daemon that was killed has left it.

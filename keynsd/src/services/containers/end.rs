@@ -56,7 +56,11 @@ pub(super) fn end_in_background(daemon: &Rc<Daemon>, id: ContainerId, exit: Exit
     let daemon = Rc::clone(daemon);
     tokio::task::spawn_local(async move {
         while let Err(error) = end(&daemon, id, exit).await {
-            tracing::warn!(container = id.0, cause = error.cause.as_deref(), "{error}");
+            tracing::warn!(
+                container_id = id.0,
+                cause = error.cause.as_deref(),
+                "{error}"
+            );
             tokio::time::sleep(RETRY).await;
         }
     });
@@ -78,7 +82,11 @@ async fn end_tree(daemon: &Rc<Daemon>, id: ContainerId, exit: ExitStatus) -> Res
     if dying == Some(true)
         && let Err(error) = persist(daemon, id, "store that the container dies")
     {
-        tracing::error!(container = id.0, cause = error.cause.as_deref(), "{error}");
+        tracing::error!(
+            container_id = id.0,
+            cause = error.cause.as_deref(),
+            "{error}"
+        );
     }
     let _ending = lock.lock().await;
     if daemon
@@ -123,7 +131,11 @@ async fn take_apart(daemon: &Rc<Daemon>, id: ContainerId, exit: ExitStatus) -> R
     };
     if let Err(error) = removed {
         // Nothing runs; what could not be removed is tried again at the next start.
-        tracing::error!(container = id.0, cause = error.cause.as_deref(), "{error}");
+        tracing::error!(
+            container_id = id.0,
+            cause = error.cause.as_deref(),
+            "{error}"
+        );
     }
     if record.kill_on_close {
         lease::revoke(daemon, id);
@@ -136,7 +148,11 @@ async fn take_apart(daemon: &Rc<Daemon>, id: ContainerId, exit: ExitStatus) -> R
         }
     });
     if let Err(error) = persist(daemon, id, "store that the container is dead") {
-        tracing::error!(container = id.0, cause = error.cause.as_deref(), "{error}");
+        tracing::error!(
+            container_id = id.0,
+            cause = error.cause.as_deref(),
+            "{error}"
+        );
     }
     announce(daemon, "container-dead", id);
     forget_oldest_dead(daemon);
@@ -173,7 +189,7 @@ fn forget_oldest_dead(daemon: &Daemon) {
         .map(|record| (record.state == State::Dead).then_some(record.id));
     for id in dead.iter().take(dead.len().saturating_sub(DEAD_KEPT)) {
         if let Err(error) = daemon.store.delete("containers", &id.to_string()) {
-            tracing::warn!(container = id.0, %error, "a dead container stays stored");
+            tracing::warn!(container_id = id.0, %error, "a dead container stays stored");
         }
         daemon.containers.remove(*id);
     }

@@ -70,6 +70,6 @@ pub(super) fn revoke(daemon: &Daemon, id: ContainerId) {
     if let Err(error) = fs::remove_file(path(daemon, id))
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(container = id.0, %error, "cannot remove the lease");
+        tracing::warn!(container_id = id.0, %error, "cannot remove the lease");
     }
 }

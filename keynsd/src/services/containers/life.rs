@@ -200,5 +200,23 @@ pub(super) fn announce(daemon: &Daemon, what: &str, id: ContainerId) {
         .containers
         .get(id)
         .map(|record| container_info(&daemon.containers, &record));
+    if let Some(info) = &event.container {
+        // A macro each, because their names are those of kinds of messages.
+        match what {
+            "container-created" => tracing::info!(
+                name: "container-created",
+                container = info.name,
+                container_id = id.0,
+                "container created"
+            ),
+            "container-dead" => tracing::info!(
+                name: "container-dead",
+                container = info.name,
+                container_id = id.0,
+                "container dead"
+            ),
+            _ => {}
+        }
+    }
     daemon.bus.publish(Topic::Containers, event);
 }

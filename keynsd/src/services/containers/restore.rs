@@ -56,7 +56,7 @@ pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
     for record in records {
         if let Err(error) = resume(daemon, &record).await {
             tracing::warn!(
-                container = record.id.0,
+                container_id = record.id.0,
                 cause = error.cause.as_deref(),
                 "{error}"
             );
@@ -76,7 +76,7 @@ async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Err
         match lease::reopen(daemon, id) {
             Ok(reader) => lease::watch(daemon, id, reader),
             Err(error) => {
-                tracing::warn!(container = id.0, %error, "the lease is lost");
+                tracing::warn!(container_id = id.0, %error, "the lease is lost");
                 end_in_background(daemon, id, ExitStatus::Unknown);
                 return Ok(());
             }

@@ -141,7 +141,11 @@ pub(super) async fn run(
     if first {
         // It runs: whatever fails from here on is no failure to start it.
         if let Err(error) = persist(daemon, id, &what) {
-            tracing::error!(container = id.0, cause = error.cause.as_deref(), "{error}");
+            tracing::error!(
+                container_id = id.0,
+                cause = error.cause.as_deref(),
+                "{error}"
+            );
         }
         announce(daemon, "container-started", id);
         watch(daemon, id).await;
@@ -205,7 +209,11 @@ async fn release(
         persist(daemon, id, what)
     });
     if let Err(error) = restored {
-        tracing::error!(container = id.0, cause = error.cause.as_deref(), "{error}");
+        tracing::error!(
+            container_id = id.0,
+            cause = error.cause.as_deref(),
+            "{error}"
+        );
     }
     outcome
 }
@@ -282,7 +290,11 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
             Some(exits)
         }
         Err(error) => {
-            tracing::warn!(container = id.0, cause = error.cause.as_deref(), "{error}");
+            tracing::warn!(
+                container_id = id.0,
+                cause = error.cause.as_deref(),
+                "{error}"
+            );
             None
         }
     };
@@ -291,7 +303,7 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
         if let Some(exits) = exits
             && let Err(error) = follow(&daemon, id, exits).await
         {
-            tracing::debug!(container = id.0, %error, "the monitor is gone");
+            tracing::debug!(container_id = id.0, %error, "the monitor is gone");
         }
         let runs = |record: ContainerRecord| {
             record.state == State::Running && daemon.engine.populated(&record)

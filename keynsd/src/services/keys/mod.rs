@@ -144,7 +144,7 @@ impl KeyBook {
                     .try_for_each(|serial| keys.give_back(serial).map(drop))
             });
             if let Err(error) = result {
-                tracing::warn!(container = id.0, %error, "keys of a dead container are left");
+                tracing::warn!(container_id = id.0, %error, "keys of a dead container are left");
             }
         });
     }

@@ -291,7 +291,7 @@ impl KeyBook {
         match daemon.engine.net_namespace(&lineage) {
             Ok(network) => plan.network = network.map(Into::into),
             Err(error) => {
-                tracing::warn!(container = plan.container.0, %error, "its network namespace is lost");
+                tracing::warn!(container_id = plan.container.0, %error, "its network namespace is lost");
             }
         }
     }

@@ -249,7 +249,7 @@ impl KeyBook {
         if let Some(record) = daemon.containers.get(id)
             && let Err(error) = self.store.put("containers", &id.to_string(), &record)
         {
-            tracing::warn!(container = id.0, %error, "its new keyring is not stored");
+            tracing::warn!(container_id = id.0, %error, "its new keyring is not stored");
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::rules::{DEFAULT_PENDING, DEFAULT_RATE, RuleBook, StoredRule};
 
-/// Pending requests of all containers together, before rules raise it.
+/// Pending requests of all containers together, before settings and rules raise it.
 pub const TOTAL_PENDING: u32 = 64;
 /// The most that rules may raise it to.
 pub const MAX_TOTAL_PENDING: u32 = 320;
@@ -31,7 +31,7 @@ pub const HARD_PENDING: u32 = 384;
 pub const SHARE_PENDING: u32 = 4;
 /// Pending requests of one kernel uid in one container, before rules raise it.
 pub const UID_PENDING: u32 = 8;
-/// Requests per second of all containers together, before rules raise it.
+/// Requests per second of all containers together, before settings and rules raise it.
 pub const TOTAL_RATE: u32 = 100;
 /// Requests per second that a container may make whatever the others do.
 pub const SHARE_RATE: u32 = 1;
@@ -148,9 +148,28 @@ impl Bucket {
     }
 }
 
+/// What all containers together may ask for, before rules raise it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Pending requests, at most [`MAX_TOTAL_PENDING`].
+    pub pending: u32,
+    /// Requests per second.
+    pub per_second: u32,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            pending: TOTAL_PENDING,
+            per_second: TOTAL_RATE,
+        }
+    }
+}
+
 /// The counters behind the limits.
 #[derive(Debug, Default)]
 pub struct Limits {
+    totals: Totals,
     total: u32,
     sources: HashMap<Source, u32>,
     containers: HashMap<ContainerId, u32>,
@@ -166,6 +185,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Changes the totals; what was let in stays.
+    pub fn set_totals(&mut self, totals: Totals) {
+        self.totals = totals;
+    }
+
     /// Recomputes the totals after the rules changed, and forgets rules that are gone.
     pub fn follow(&mut self, rules: &RuleBook) {
         let beyond = |value: u32, default: u32| value.saturating_sub(default);
@@ -215,7 +239,8 @@ impl Limits {
         let most = if of_container < SHARE_PENDING {
             HARD_PENDING
         } else {
-            TOTAL_PENDING
+            self.totals
+                .pending
                 .saturating_add(self.extra_pending)
                 .min(MAX_TOTAL_PENDING)
         };
@@ -266,7 +291,7 @@ impl Limits {
 
     /// Takes a token of all containers, or of the container's own share.
     fn take_of_total(&mut self, container: ContainerId, now: Instant) -> bool {
-        let rate = TOTAL_RATE.saturating_add(self.extra_rate);
+        let rate = self.totals.per_second.saturating_add(self.extra_rate);
         let everyone = self.everyone.get_or_insert(Bucket::full(now));
         if everyone.take(now, rate, rate.saturating_mul(2)) {
             return true;

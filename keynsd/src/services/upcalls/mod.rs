@@ -123,6 +123,11 @@ impl Upcalls {
         })
     }
 
+    /// Changes what all containers together may ask for.
+    pub fn set_totals(&self, totals: limits::Totals) {
+        self.state.borrow_mut().limits.set_totals(totals);
+    }
+
     /// Forgets the rules of containers that did not survive the last run.
     pub fn restore(&self, daemon: &Daemon) {
         let containers: BTreeSet<ContainerId> = self
@@ -188,7 +193,10 @@ impl Upcalls {
             }
         };
         if timeout(REJECT_ALL, all).await.is_err() {
-            tracing::warn!(%container, "requests of a dying container do not end");
+            tracing::warn!(
+                container_id = container.0,
+                "requests of a dying container do not end"
+            );
         }
         u64::try_from(requests.len()).unwrap_or(u64::MAX)
     }
@@ -453,6 +461,7 @@ impl Upcalls {
         drop(state);
         let requester = &info.requester;
         tracing::info!(
+            name: "upcall-ended",
             upcall = id,
             container = requester.container.as_deref().unwrap_or_default(),
             r#type = info.type_,
@@ -482,6 +491,7 @@ async fn serve(daemon: Rc<Daemon>, peer: UpcallPeer) {
     };
     if !peer.is_outside() {
         tracing::warn!(
+            name: "upcall-refused",
             pid = peer.pid(),
             "a process of a container posed as keyns-upcall"
         );
@@ -571,6 +581,7 @@ fn over_limit(
     count: u64,
 ) -> UpcallInfo {
     tracing::warn!(
+        name: "upcalls-over-limit",
         container = %container.path,
         limit = over.as_str(),
         requests = count,

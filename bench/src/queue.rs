@@ -1,0 +1,67 @@
+//! A request that the kernel queues, out of a container and answered by an agent, against the same
+//! kernel's own way: a request of the host, for which it starts the stock program.
+//!
+//! Only a kernel with container objects queues requests, such as that of `kernel/`:
+//! `make lab CMD=…` with this program and the part `queue`.
+
+use keyns_sys::container_abi::{ContainerAbi, Feature};
+
+use crate::Failure;
+use crate::agent::Agent;
+use crate::denizen::Denizen;
+use crate::parts::Plan;
+use crate::quota::Raised;
+use crate::sample::Sample;
+use crate::stock::Stock;
+use crate::table::Row;
+use crate::upcall::BATCH;
+use crate::world::World;
+
+/// Five times as fast.
+const GOAL: f64 = 0.2;
+
+/// Whether this kernel queues requests.
+///
+/// # Errors
+/// What the kernel says of containers cannot be read.
+pub(crate) fn is_possible() -> Result<bool, Failure> {
+    Ok(ContainerAbi::read()?.is_some_and(|abi| abi.has(Feature::Interception)))
+}
+
+/// # Errors
+/// Any request that is not answered; a kernel that queues none.
+pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
+    if !is_possible()? {
+        return Err("this kernel does not queue requests; see make lab".into());
+    }
+    let _quota = Raised::new()?;
+    let world = World::start_engine("patched")?;
+    compare(plan, stock, &world).map_err(|failure| world.explain(&failure))
+}
+
+fn compare(plan: &Plan, stock: &Stock, world: &World) -> Result<Vec<Row>, Failure> {
+    world.create("web")?;
+    world.intercept("web")?;
+    let _agent = Agent::start(&world.socket())?;
+    let mut denizen = world.denizen("web")?;
+    let mut host = Denizen::on_host()?;
+    let (mut queued, mut started) = (Vec::new(), Vec::new());
+    denizen.ask(BATCH)?;
+    for _ in 0..plan.pairs.div_ceil(BATCH) {
+        let direct = stock.without_keyns()?;
+        let asked = host.ask(BATCH);
+        started.extend(asked.map_err(|e| format!("stock program: {e}"))?);
+        drop(direct);
+        queued.extend(denizen.ask(BATCH).map_err(|e| format!("keyns: {e}"))?);
+    }
+    let (queued, started) = (Sample::new(queued)?, Sample::new(started)?);
+    Ok(vec![
+        Row::reference("request, stock program started".to_owned(), &started),
+        Row::ratio(
+            "request, queued and answered by an agent".to_owned(),
+            &queued,
+            &started,
+            Some(GOAL),
+        ),
+    ])
+}
