@@ -9,6 +9,7 @@
 //! The bus may start after the daemon and may be restarted: the door then waits for it.
 
 mod agents;
+mod arrival;
 mod clients;
 mod door;
 pub(crate) mod link;
@@ -96,8 +97,16 @@ pub async fn serve(front: Rc<Front<Daemon>>, address: BusAddress) -> Infallible 
                 told = true;
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
+        match arrival::socket(&address) {
+            // Nobody is there, which says nothing of how often to try.
+            Some(socket) if !socket.exists() && arrival::of(&socket).await.is_ok() => {
+                pause = PAUSES.0;
+            }
+            _ => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
     }
 }
 
