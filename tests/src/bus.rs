@@ -87,7 +87,9 @@ impl PrivateBus {
     /// # Panics
     /// When it does not serve in time.
     pub fn run(&mut self) {
-        let child = Command::new("dbus-daemon")
+        // Ends with the test also when that is killed; polkitd ends with its bus.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "dbus-daemon"])
             .arg("--nofork")
             .arg("--nopidfile")
             .arg("--nosyslog")

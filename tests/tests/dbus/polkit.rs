@@ -194,14 +194,107 @@ impl Oracle {
     }
 }
 
-#[test]
-fn a_pidfd_is_what_a_new_polkit_is_told_and_only_its_yes_is_one() {
-    // In its place; the bus lets root have the name here.
+/// A daemon on a bus that lets root have polkit's name.
+fn with_oracle(what: &str) -> World {
     let allowing = "<policy context=\"mandatory\"><allow own=\"org.freedesktop.PolicyKit1\"/>\
                     <allow send_destination=\"org.freedesktop.PolicyKit1\"/></policy>";
     let mut bus = PrivateBus::stopped(allowing);
     bus.run();
-    let world = World::on("oracle", bus);
+    World::on(what, bus)
+}
+
+fn take_its_place(client: &mut BusClient) {
+    let request = Message::method_call("/org/freedesktop/DBus", "RequestName")
+        .destination("org.freedesktop.DBus")
+        .interface("org.freedesktop.DBus")
+        .build(&("org.freedesktop.PolicyKit1", 4_u32))
+        .unwrap();
+    client.exchange(&request).unwrap();
+}
+
+/// A call that allows a person to be asked.
+fn asking() -> Message {
+    Message::method_call(PATH, "ListContainers")
+        .destination(bus::NAME)
+        .interface(MANAGER)
+        .with_flags(Flags::ALLOW_INTERACTIVE_AUTH)
+        .build(&false)
+        .unwrap()
+}
+
+#[test]
+fn one_user_has_three_questions_open_and_none_after_it_left() {
+    let world = with_oracle("questions");
+    let mut oracle = world.client();
+    take_its_place(&mut oracle);
+    let address = world.bus.address();
+    let (leave, left) = mpsc::channel();
+    let (refusals, refused) = mpsc::channel();
+    let asking_user = std::thread::spawn(move || {
+        let user = rustix::process::Uid::from_raw(NOBODY);
+        rustix::thread::set_thread_res_uid(Some(user), Some(user), Some(user)).unwrap();
+        let mut clients: Vec<_> = (0..3).map(|_| BusClient::connect(&address)).collect();
+        for client in &mut clients {
+            client.send(&asking());
+        }
+        // Not before the three are being asked about.
+        left.recv().unwrap();
+        // A second one of the same client, and one of another.
+        for client in [clients.pop().unwrap(), BusClient::connect(&address)] {
+            let mut client = client;
+            refusals
+                .send(client.exchange(&asking()).unwrap_err())
+                .unwrap();
+            clients.push(client);
+        }
+        left.recv().unwrap();
+    });
+    // Polkit lets all of them wait.
+    let (mut open, mut closed) = (0, 0);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut told = Vec::new();
+    while closed < 3 {
+        assert!(
+            Instant::now() < deadline,
+            "{open} open, {closed} closed, {told:?}"
+        );
+        if let Ok(error) = refused.try_recv() {
+            told.push(error);
+            if told.len() == 2 {
+                leave.send(()).unwrap();
+            }
+        }
+        let Some(message) = oracle.next(Duration::from_millis(20)) else {
+            continue;
+        };
+        let header = message.header();
+        match header.member().map_or("", |member| member.as_str()) {
+            "Get" => {
+                let reply = Message::method_return(&header);
+                oracle.send(&reply.build(&Variant::from("122")).unwrap());
+            }
+            "CheckAuthorization" => {
+                open += 1;
+                if open == 3 {
+                    leave.send(()).unwrap();
+                }
+            }
+            "CancelCheckAuthorization" => closed += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((open, told.len()), (3, 2));
+    for error in told {
+        assert_eq!(error.0, "org.keyns.Error.NotPermitted");
+        assert!(error.1.contains("is open already"), "{}", error.1);
+    }
+    asking_user.join().unwrap();
+    world.instance.stop();
+}
+
+#[test]
+fn a_pidfd_is_what_a_new_polkit_is_told_and_only_its_yes_is_one() {
+    let world = with_oracle("oracle");
     world.container("web");
     for (answer, allowed) in [
         (Answer::Yes, true),
@@ -211,12 +304,7 @@ fn a_pidfd_is_what_a_new_polkit_is_told_and_only_its_yes_is_one() {
         (Answer::Leave, false),
     ] {
         let mut client = world.client();
-        let request = Message::method_call("/org/freedesktop/DBus", "RequestName")
-            .destination("org.freedesktop.DBus")
-            .interface("org.freedesktop.DBus")
-            .build(&("org.freedesktop.PolicyKit1", 4_u32))
-            .unwrap();
-        client.exchange(&request).unwrap();
+        take_its_place(&mut client);
         let oracle = Oracle {
             version: "126",
             answer,

@@ -278,3 +278,21 @@ fn nobody_but_the_daemon_may_ask_an_agent() {
     assert_eq!(told, "org.freedesktop.DBus.Error.AccessDenied");
     world.instance.stop();
 }
+
+#[test]
+fn the_seventeenth_agent_of_a_user_is_refused_and_gives_way_to_another() {
+    let world = World::start("agents");
+    let mut client = world.client();
+    let numbers: Vec<u64> = (0..16)
+        .map(|_| register(&mut client, "many").unwrap())
+        .collect();
+    let more = register(&mut world.client(), "more").unwrap_err();
+    assert_eq!(more.0, "org.keyns.Error.LimitReached", "{}", more.1);
+    let () = client
+        .call(PATH, MANAGER, "UnregisterAgent", &numbers[7])
+        .unwrap();
+    world
+        .instance
+        .until("there is room", || register(&mut client, "more").is_ok());
+    world.instance.stop();
+}
