@@ -92,7 +92,7 @@ pub enum RequesterFd {
 /// (`request_key_auth_new`). Nothing in the authorisation key tells the two apart. What can be
 /// seen from outside are two facts; the daemon adds a third, whether it already holds a request of
 /// this very thread, which can wait for one request at a time only. A kernel that queues requests
-/// says itself which of the two it was.
+/// says itself which of the two it was, so that there nothing is added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// The thread is not in state `D`, in which every direct requester stays until

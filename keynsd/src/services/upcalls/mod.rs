@@ -357,11 +357,14 @@ impl Upcalls {
         if !requester::is_thread(request, &incoming.requester) {
             return (1, Err(Refusal::NotTheRequester));
         }
+        // Of a queued request the kernel says whether that thread has asked. It may do so again before
+        // the end of its last request is noticed here.
+        let is_queued = incoming.object.is_some();
         let judged = policy::judge(
             &request.type_name,
             &request.description,
             request.doubts,
-            table.holds_thread(thread),
+            !is_queued && table.holds_thread(thread),
             requester::network(request, lineage, self.host_net),
         );
         if judged.is_err() {
