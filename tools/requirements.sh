@@ -16,6 +16,8 @@ command -v cc >/dev/null || missing+=(gcc)
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 # unshare and flock; mountpoint.
 command -v unshare >/dev/null || missing+=(util-linux)
+# Compresses the Debian package.
+command -v xz >/dev/null || missing+=(xz-utils)
 # Drives the dashboard in tests.
 command -v tmux >/dev/null || missing+=(tmux)
 # Looks for faults in the manual pages.
@@ -29,8 +31,8 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 command -v gdbus >/dev/null || missing+=(libglib2.0-bin)
 [ -e /usr/lib/python3/dist-packages/jeepney ] || missing+=(python3-jeepney)
 if [ "${1:-}" = kernel ]; then
-    for program in make flex bison bc patch perl xz; do
-        command -v "$program" >/dev/null || missing+=("${program/%xz/xz-utils}")
+    for program in make flex bison bc patch perl; do
+        command -v "$program" >/dev/null || missing+=("$program")
     done
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0

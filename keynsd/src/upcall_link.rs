@@ -92,13 +92,14 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct UpcallListener {
     socket: UnixListener,
-    file: Option<OwnFile>,
+    _file: Option<OwnFile>,
 }
 
 #[derive(Debug)]
 struct OwnFile {
     path: PathBuf,
     identity: (u64, u64),
+    stays: bool,
 }
 
 impl UpcallListener {
@@ -109,11 +110,7 @@ impl UpcallListener {
     pub fn open(path: &Path, source: ListenerSource) -> io::Result<Self> {
         match source {
             ListenerSource::Own => Self::bind(path),
-            ListenerSource::Kept => {
-                let mut listener = Self::bind(path)?;
-                std::mem::forget(listener.file.take());
-                Ok(listener)
-            }
+            ListenerSource::Kept => Self::bind_at(path, true),
             ListenerSource::Given(socket) => {
                 // Again, so that this process is the peer of whoever connects.
                 rustix::net::listen(&socket, BACKLOG)?;
@@ -121,7 +118,7 @@ impl UpcallListener {
                 socket.set_nonblocking(true)?;
                 Ok(Self {
                     socket: UnixListener::from_std(socket)?,
-                    file: None,
+                    _file: None,
                 })
             }
         }
@@ -134,6 +131,11 @@ impl UpcallListener {
     /// # Errors
     /// `bind(2)`, `rename(2)`; a path of more than 107 bytes is `InvalidInput`.
     pub fn bind(path: &Path) -> io::Result<Self> {
+        Self::bind_at(path, false)
+    }
+
+    /// Same; whether its file stays when it is dropped.
+    fn bind_at(path: &Path, stays: bool) -> io::Result<Self> {
         let socket = rustix::net::socket_with(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -154,9 +156,10 @@ impl UpcallListener {
         let socket = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
         Ok(Self {
             socket,
-            file: Some(OwnFile {
+            _file: Some(OwnFile {
                 path: path.into(),
                 identity,
+                stays,
             }),
         })
     }
@@ -204,7 +207,7 @@ impl AsFd for UpcallListener {
 impl Drop for OwnFile {
     fn drop(&mut self) {
         // A successor may have renamed its own socket here meanwhile.
-        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+        if !self.stays && identity(&self.path).is_ok_and(|there| there == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -35,12 +35,17 @@ pub struct Sockets {
 }
 
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    stays: bool,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // At worst a stale file stays, which the next start replaces.
-        let _ = std::fs::remove_file(&self.0);
+        if !self.stays {
+            // At worst a stale file stays, which the next start replaces.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -89,9 +94,9 @@ fn open_at(
     match source {
         ListenerSource::Own => bind_at(path, mode).map(|(socket, file)| (socket, Some(file))),
         ListenerSource::Kept => {
-            let (socket, file) = bind_at(path, mode)?;
-            std::mem::forget(file);
-            Ok((socket, None))
+            let (socket, mut file) = bind_at(path, mode)?;
+            file.stays = true;
+            Ok((socket, Some(file)))
         }
         ListenerSource::Given(socket) => {
             // Again, so that those who connect are told this process as their peer, and not the one
@@ -115,7 +120,10 @@ fn bind_at(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     // bind(2) gives the file the socket's mode (less the umask), so it is never wider than this.
     fchmod(&socket, Mode::from_raw_mode(mode))?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile {
+        path: path.to_owned(),
+        stays: false,
+    };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listen(&socket, BACKLOG)?;
     let listener = UnixListener::from_std(OwnedFd::into(socket))?;

@@ -76,7 +76,7 @@ impl<S: Subscriber> Layer<S> for Journal {
         };
         put(&mut message, "PRIORITY", priority);
         put(&mut message, "SYSLOG_IDENTIFIER", IDENTIFIER);
-        put(&mut message, "CODE_FUNC", metadata.target());
+        put(&mut message, "TARGET", metadata.target());
         if let Some((_, id)) = MESSAGE_IDS
             .iter()
             .find(|(name, _)| *name == metadata.name())

@@ -5,8 +5,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Descriptors that a manager may hand over; the store of keynsd.service has room for a quarter.
-const MOST_DESCRIPTORS: u16 = 4096;
+/// Descriptors that a manager may hand over; three are of use, and the store has room for eight.
+const MOST_DESCRIPTORS: u16 = 64;
 
 /// What the environment says.
 #[derive(Debug, Default, Clone)]
@@ -162,7 +162,7 @@ mod tests {
             ("7", "one", None, "LISTEN_FDS"),
             ("7", "-1", None, "LISTEN_FDS"),
             ("7", "+1", None, "LISTEN_FDS"),
-            ("7", "5000", None, "LISTEN_FDS"),
+            ("7", "65", None, "LISTEN_FDS"),
             ("7", "99999999999", None, "LISTEN_FDS"),
             ("7", "2", Some("varlink"), "LISTEN_FDNAMES"),
             ("7", "1", Some("varlink:admin"), "LISTEN_FDNAMES"),

@@ -93,6 +93,14 @@ is ActiveState active || fail "who answered?"
 start=$(property ExecMainStartTimestampMonotonic)
 echo "ready: $((($(property ActiveEnterTimestampMonotonic) - start) / 1000)) ms after its start"
 
+# Also for whoever comes over the bus.
+systemctl stop keynsd 2>/dev/null
+is ActiveState inactive || fail "it does not stop"
+timed "first use over D-Bus" busctl call org.keyns /org/keyns org.freedesktop.DBus.Properties GetAll s \
+    org.keyns.Manager1
+grep -q mainline /run/said || fail "the bus says: $(cat /run/said)"
+is ActiveState active || fail "who answered on the bus?"
+
 keyctl-ns container create web >/run/said
 keyctl-ns intercept web user --reject EKEYREJECTED >/run/said
 keyctl-ns container run web --detach -- sleep 3600 >/run/said || fail "$(cat /run/said)"
@@ -163,6 +171,14 @@ echo "replaced by the watchdog: $(($(now) - begun)) ms"
 check_container
 rm -r /run/systemd/system/keynsd.service.d
 systemctl daemon-reload
+
+# Stopped, its containers stay, and one of their requests starts it again.
+keyctl-ns container exec web --detach -- sh -c 'sleep 4; exec keyctl request2 user lab:late hello' >/run/said
+systemctl stop keynsd 2>/dev/null
+is ActiveState inactive || fail "it does not stop"
+await "a daemon for the request" is ActiveState active
+check_container
+echo "started by a request of a container"
 
 # The journal has fields, and no payload.
 journal() { journalctl --quiet -o cat "$@"; }
