@@ -17,7 +17,7 @@ use zbus::message::Message;
 use super::clients::Client;
 use super::door::{self, Call, Door, Failure, Permitted};
 use super::link::NoReply;
-use super::methods::{self, Prepared};
+use super::row::{self, Prepared};
 use super::value::record;
 use crate::authority::{Caller, Questions};
 use crate::front::call::{self, Begun, NoPermit, Streaming};
@@ -65,7 +65,7 @@ pub(super) async fn register(
     let Some(first) = first else {
         return Some(Err(no_registration().into()));
     };
-    let registered = methods::parameters::<ServeReply>(&first);
+    let registered = row::parameters::<ServeReply>(&first);
     let registration = match registered.map(|reply| reply.registration) {
         Ok(Some(registration)) => registration,
         Ok(None) => return Some(Err(no_registration().into())),
@@ -143,7 +143,7 @@ impl Agent {
             let Ok(ServeReply {
                 request: Some(request),
                 ..
-            }) = methods::parameters(&reply)
+            }) = row::parameters(&reply)
             else {
                 continue;
             };

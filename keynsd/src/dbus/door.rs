@@ -10,8 +10,9 @@ use zbus::message::{Flags, Message};
 
 use super::clients::{Client, Clients, Turn};
 use super::link::Link;
-use super::methods::{self, Kind, Prepared, Row, Wrong};
+use super::methods;
 use super::objects::{self, Object};
+use super::row::{Kind, Prepared, Row, Wrong};
 use super::value::without_nul;
 use super::{agents, signals};
 use crate::authority::{self, Action, Caller, Denied, Questions};

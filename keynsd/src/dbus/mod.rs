@@ -16,6 +16,7 @@ pub(crate) mod link;
 mod memory;
 mod methods;
 mod objects;
+mod row;
 mod signals;
 mod value;
 

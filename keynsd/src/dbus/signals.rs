@@ -161,7 +161,7 @@ async fn next(stream: &mut Streaming) -> Option<Event> {
             outgoing = stream.replies.recv() => outgoing,
             _ = &mut stream.running => None,
         };
-        let event: Event = super::methods::parameters(&outgoing?).ok()?;
+        let event: Event = super::row::parameters(&outgoing?).ok()?;
         if event.event != "subscribed" {
             return Some(event);
         }
