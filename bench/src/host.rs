@@ -9,10 +9,9 @@ use keyns_sys::routing_entry;
 use crate::Failure;
 use crate::denizen::Denizen;
 use crate::parts::Plan;
-use crate::sample::Sample;
 use crate::stock::Stock;
 use crate::table::Row;
-use crate::upcall::BATCH;
+use crate::turns;
 use crate::world::World;
 
 const GOAL: Duration = Duration::from_micros(100);
@@ -43,15 +42,7 @@ pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
 
 fn compare(plan: &Plan, stock: &Stock, what: &str, rows: &mut Vec<Row>) -> Result<(), Failure> {
     let mut host = Denizen::on_host()?;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    host.ask(BATCH)?;
-    for _ in 0..plan.pairs.div_ceil(BATCH) {
-        let direct = stock.without_keyns()?;
-        without.extend(host.ask(BATCH)?);
-        drop(direct);
-        with.extend(host.ask(BATCH)?);
-    }
-    let (with, without) = (Sample::new(with)?, Sample::new(without)?);
+    let (without, with) = turns::measure(plan, stock, |_, count| host.ask(count))?;
     rows.push(Row::reference(format!("{what}, without keyns"), &without));
     rows.push(Row::difference(
         format!("{what}, with keyns"),

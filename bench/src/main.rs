@@ -23,6 +23,7 @@ mod sample;
 mod start;
 mod stock;
 mod table;
+mod turns;
 mod upcall;
 mod world;
 

@@ -11,10 +11,9 @@ use crate::agent::Agent;
 use crate::denizen::Denizen;
 use crate::parts::Plan;
 use crate::quota::Raised;
-use crate::sample::Sample;
 use crate::stock::Stock;
 use crate::table::Row;
-use crate::upcall::BATCH;
+use crate::turns::{self, Turn};
 use crate::world::World;
 
 /// Five times as fast.
@@ -45,16 +44,10 @@ fn compare(plan: &Plan, stock: &Stock, world: &World) -> Result<Vec<Row>, Failur
     let _agent = Agent::start(&world.socket())?;
     let mut denizen = world.denizen("web")?;
     let mut host = Denizen::on_host()?;
-    let (mut queued, mut started) = (Vec::new(), Vec::new());
-    denizen.ask(BATCH)?;
-    for _ in 0..plan.pairs.div_ceil(BATCH) {
-        let direct = stock.without_keyns()?;
-        let asked = host.ask(BATCH);
-        started.extend(asked.map_err(|e| format!("stock program: {e}"))?);
-        drop(direct);
-        queued.extend(denizen.ask(BATCH).map_err(|e| format!("keyns: {e}"))?);
-    }
-    let (queued, started) = (Sample::new(queued)?, Sample::new(started)?);
+    let (started, queued) = turns::measure(plan, stock, |turn, count| match turn {
+        Turn::Stock => host.ask(count),
+        Turn::Keyns => denizen.ask(count),
+    })?;
     Ok(vec![
         Row::reference("request, stock program started".to_owned(), &started),
         Row::ratio(

@@ -8,17 +8,13 @@ use crate::Failure;
 use crate::agent::Agent;
 use crate::parts::Plan;
 use crate::quota::Raised;
-use crate::sample::Sample;
 use crate::stock::Stock;
 use crate::table::Row;
+use crate::turns;
 use crate::world::World;
 
 /// At most this part of the stock program's time.
 const GOAL: f64 = 0.6;
-/// Requests in a row before the other one's turn: often enough for both to meet the same noise,
-/// seldom enough that exchanging the program does not disturb what is measured.
-pub(crate) const BATCH: u64 = 10;
-
 /// Keys of others on the host, and whether there is a goal for that many.
 const FOREIGN: [(u32, Option<f64>); 4] = [
     (0, Some(GOAL)),
@@ -44,20 +40,7 @@ fn compare(plan: &Plan, stock: &Stock, world: &World) -> Result<Vec<Row>, Failur
     let mut rows = Vec::new();
     for (count, goal) in FOREIGN {
         foreign.grow(count)?;
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        // Programs and caches as they are after the first requests.
-        denizen.ask(BATCH)?;
-        for _ in 0..plan.pairs.div_ceil(BATCH) {
-            let direct = stock.without_keyns()?;
-            without.extend(
-                denizen
-                    .ask(BATCH)
-                    .map_err(|e| format!("stock program: {e}"))?,
-            );
-            drop(direct);
-            with.extend(denizen.ask(BATCH).map_err(|e| format!("keyns: {e}"))?);
-        }
-        let (with, without) = (Sample::new(with)?, Sample::new(without)?);
+        let (without, with) = turns::measure(plan, stock, |_, count| denizen.ask(count))?;
         rows.push(Row::reference(
             format!("request, stock program, {count} foreign keys"),
             &without,
