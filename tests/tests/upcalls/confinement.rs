@@ -44,7 +44,7 @@ fn a_name_that_only_the_kernel_gives_is_refused_and_never_shown_to_agents() {
     let mut agent = world.agent("helper", &[]);
     assert_eq!(web.do_("ask user .dns:example.org x"), Err(EPERM));
     assert_eq!(agent.next_within(Duration::from_millis(200)), None);
-    assert_eq!(world.list().history[0].outcome, Some(EPERM));
+    assert_eq!(world.ended(1).history[0].outcome, Some(EPERM));
 }
 
 #[test]

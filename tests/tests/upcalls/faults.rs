@@ -187,7 +187,7 @@ fn a_request_nobody_answers_ends_at_its_deadline() {
         took > Duration::from_millis(900) && took < Duration::from_secs(2),
         "{took:?}"
     );
-    assert_eq!(world.list().history[0].state, "expired");
+    assert_eq!(world.ended(1).history[0].state, "expired");
 }
 
 #[test]
