@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyns::engine::pin;
 use keyns_tests::instance::Instance;
+use keyns_tests::{bin_dir, service_uid, unique};
 
 fn state(instance: &Instance, name: &str) -> String {
     let listing = instance.json(&["container", "list"]);
@@ -444,4 +445,26 @@ fn a_second_daemon_of_an_instance_is_refused() {
     assert!(text.contains("has a daemon already"), "{text}");
     instance.ok(&["container", "list"]);
     instance.stop();
+}
+
+#[test]
+fn an_instance_can_be_made_right_after_the_last_one_was_removed() {
+    let (name, uid) = (unique("again"), service_uid().to_string());
+    // The kernel finds the keyrings of the one before for some milliseconds.
+    for turn in 0..30 {
+        let mut daemon = Command::new(bin_dir().join("keynsd"))
+            .args(["--instance", &name, "--transient", "--service-uid", &uid])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = std::io::BufReader::new(daemon.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("ready") {
+            let read = std::io::BufRead::read_line(&mut log, &mut said).unwrap();
+            assert!(read > 0, "turn {turn}: {said}");
+        }
+        let pid = nix::unistd::Pid::from_raw(daemon.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(daemon.wait().unwrap().success(), "turn {turn}");
+    }
 }

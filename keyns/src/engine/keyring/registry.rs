@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use keyns_sys::{KeySerial, key};
+use rustix::io::Errno;
 use rustix::process::{Uid, getuid};
 use rustix::thread::set_thread_res_uid;
 
@@ -20,6 +22,10 @@ use super::shelter::Shelter;
 use super::worker::WorkerOptions;
 use crate::engine::container::ContainerId;
 use crate::engine::error::EngineError;
+
+/// How long the kernel may take to collect the service uid's keyrings, if an instance was removed just
+/// before: until then it finds what is none any more (`look_up_user_keyrings`).
+const COLLECTED: Duration = Duration::from_secs(2);
 
 /// Everything the engine keeps in keyrings. Lives on the key worker's thread.
 #[derive(Debug)]
@@ -89,7 +95,18 @@ impl Keys {
         let name = format!("keyns:{}", self.options.instance);
         let uid = self.options.service_uid;
         let what = "look into the service uid's keyring";
-        let found = as_service(uid, || children(KeySerial::USER)).map_err(KeyError::of(what))?;
+        let until = Instant::now() + COLLECTED;
+        let found = loop {
+            match as_service(uid, || children(KeySerial::USER)) {
+                Err(error)
+                    if error.raw_os_error() == Some(Errno::NOKEY.raw_os_error())
+                        && Instant::now() < until =>
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other => break other.map_err(KeyError::of(what))?,
+            }
+        };
         if let Some(facts) = named(found, &name) {
             return Ok(facts.serial);
         }
