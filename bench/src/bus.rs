@@ -1,7 +1,6 @@
 //! The door on the bus: a read of a property compared with a bare zbus service on the same bus, and
 //! signals to ten subscribers.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use keyns_tests::bus::{BusClient, PrivateBus};
 use zbus::message::{Message, Type};
 
 use crate::Failure;
+use crate::idle::number;
 use crate::parts::Plan;
 use crate::place::Apart;
 use crate::sample::Sample;
@@ -230,9 +230,9 @@ fn signals(bus: &PrivateBus, world: &World) -> Result<Vec<Row>, Failure> {
         connection.call(&update, Vec::new())?;
         sent += 1;
         if begun.elapsed() < WATCHED / 2 {
-            resident.0 = rss(world.pid())?.max(resident.0);
+            resident.0 = number(world.pid(), "status", "VmRSS:")?.max(resident.0);
         } else {
-            resident.1 = rss(world.pid())?.max(resident.1);
+            resident.1 = number(world.pid(), "status", "VmRSS:")?.max(resident.1);
         }
     }
     let took = begun.elapsed();
@@ -261,11 +261,4 @@ fn signals(bus: &PrivateBus, world: &World) -> Result<Vec<Row>, Failure> {
             Some(GROWTH),
         ),
     ])
-}
-
-fn rss(pid: u32) -> Result<u64, Failure> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let line = line.ok_or("the daemon has ended")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

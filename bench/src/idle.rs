@@ -56,7 +56,7 @@ fn switches(pid: u32) -> Result<u64, Failure> {
     Ok(sum)
 }
 
-fn number(pid: u32, file: &str, key: &str) -> Result<u64, Failure> {
+pub(crate) fn number(pid: u32, file: &str, key: &str) -> Result<u64, Failure> {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(key));
     let word = line.and_then(|line| line.split_ascii_whitespace().next());

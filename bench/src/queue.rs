@@ -7,7 +7,6 @@
 use keyns_sys::container_abi::{ContainerAbi, Feature};
 
 use crate::Failure;
-use crate::agent::Agent;
 use crate::denizen::Denizen;
 use crate::parts::Plan;
 use crate::quota::Raised;
@@ -39,10 +38,7 @@ pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
 }
 
 fn compare(plan: &Plan, stock: &Stock, world: &World) -> Result<Vec<Row>, Failure> {
-    world.create("web")?;
-    world.intercept("web")?;
-    let _agent = Agent::start(&world.socket())?;
-    let mut denizen = world.denizen("web")?;
+    let (_agent, mut denizen) = world.answered()?;
     let mut host = Denizen::on_host()?;
     let (started, queued) = turns::measure(plan, stock, |turn, count| match turn {
         Turn::Stock => host.ask(count),

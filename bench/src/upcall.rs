@@ -5,7 +5,6 @@ use std::ffi::CString;
 use keyns_sys::{KeySerial, key};
 
 use crate::Failure;
-use crate::agent::Agent;
 use crate::parts::Plan;
 use crate::quota::Raised;
 use crate::stock::Stock;
@@ -32,10 +31,7 @@ pub(crate) fn measure(plan: &Plan, stock: &Stock) -> Result<Vec<Row>, Failure> {
 }
 
 fn compare(plan: &Plan, stock: &Stock, world: &World) -> Result<Vec<Row>, Failure> {
-    world.create("web")?;
-    world.intercept("web")?;
-    let _agent = Agent::start(&world.socket())?;
-    let mut denizen = world.denizen("web")?;
+    let (_agent, mut denizen) = world.answered()?;
     let mut foreign = Foreign::new()?;
     let mut rows = Vec::new();
     for (count, goal) in FOREIGN {

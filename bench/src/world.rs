@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::Failure;
+use crate::agent::Agent;
 use crate::denizen::Denizen;
 
 /// Longer than a daemon takes to start or to answer, with a thousand containers too.
@@ -155,6 +156,17 @@ impl World {
     /// What the daemon says.
     pub(crate) fn call<M: Method>(&self, call: &M) -> Result<M::Reply, Failure> {
         Ok(self.connect()?.call(call, Vec::new())?.0)
+    }
+
+    /// A denizen of a container “web” whose requests an agent answers.
+    ///
+    /// # Errors
+    /// What the daemon says, or the agent.
+    pub(crate) fn answered(&self) -> Result<(Agent, Denizen), Failure> {
+        self.create("web")?;
+        self.intercept("web")?;
+        let agent = Agent::start(&self.socket())?;
+        Ok((agent, self.denizen("web")?))
     }
 
     /// Creates a container with namespaces that isolate its keys.

@@ -9,13 +9,17 @@ pub mod stock;
 pub mod terminal;
 
 use keyns::engine::EngineChoice;
+use serde_json::Value;
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Directory of the built programs: `KEYNS_BIN_DIR`, or the one `make` builds into.
 ///
@@ -33,6 +37,38 @@ pub fn bin_dir() -> PathBuf {
         directory.display()
     );
     directory
+}
+
+/// KiB of memory that a process has resident (`VmRSS` in proc_pid_status(5)).
+///
+/// # Panics
+/// When it has ended.
+#[must_use]
+pub fn resident(pid: impl std::fmt::Display) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    word.unwrap().parse().unwrap()
+}
+
+/// The reply to a varlink call, as it is on the wire; of a stream the first one.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn varlink(socket: &Path, method: &str, parameters: Value, more: bool) -> Value {
+    let mut connection = UnixStream::connect(socket).unwrap();
+    let patience = Some(Duration::from_secs(30));
+    connection.set_read_timeout(patience).unwrap();
+    let call = serde_json::json!({"method": method, "parameters": parameters, "more": more});
+    connection
+        .write_all(format!("{call}\0").as_bytes())
+        .unwrap();
+    let mut frame = Vec::new();
+    let mut replies = BufReader::new(connection);
+    replies.read_until(0, &mut frame).unwrap();
+    assert_eq!(frame.pop(), Some(0), "{method}: no reply");
+    serde_json::from_slice(&frame).unwrap()
 }
 
 /// `keyctl-ns`, to be run by another user. It is executed as an open file, for the directories above a

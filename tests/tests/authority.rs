@@ -2,13 +2,11 @@
 //! that decides who may call it.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use keyns_interfaces::{METHODS, MethodEntry};
 use keyns_tests::instance::Instance;
+use keyns_tests::varlink;
 use rustix::process::{Gid, Uid};
 use serde_json::{Value, json};
 
@@ -18,24 +16,6 @@ const PUBLIC: [&str; 2] = [
     "org.keyns.Manager.GetFeatures",
 ];
 
-/// The reply to a call without parameters.
-fn ask(socket: &PathBuf, method: &str, stream: bool) -> Value {
-    let mut connection = UnixStream::connect(socket).unwrap();
-    connection
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    let call = json!({"method": method, "parameters": {}, "more": stream});
-    connection
-        .write_all(format!("{call}\0").as_bytes())
-        .unwrap();
-    let mut frame = Vec::new();
-    BufReader::new(connection)
-        .read_until(0, &mut frame)
-        .unwrap();
-    assert_eq!(frame.pop(), Some(0), "{method}: no reply");
-    serde_json::from_slice(&frame).unwrap()
-}
-
 /// The replies of all methods to a thread with these ids; ids are per thread in the kernel.
 fn ask_all_as(socket: PathBuf, id: u32) -> Vec<(MethodEntry, Value)> {
     let work = move || {
@@ -43,7 +23,12 @@ fn ask_all_as(socket: PathBuf, id: u32) -> Vec<(MethodEntry, Value)> {
         rustix::thread::set_thread_groups(&[]).unwrap();
         rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
         rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
-        let reply = |method: &MethodEntry| (*method, ask(&socket, method.name, method.stream));
+        let reply = |method: &MethodEntry| {
+            (
+                *method,
+                varlink(&socket, method.name, json!({}), method.stream),
+            )
+        };
         METHODS.iter().map(reply).collect()
     };
     std::thread::spawn(work).join().unwrap()
@@ -95,17 +80,8 @@ fn every_method_is_there_and_closed_to_others_than_root() {
 fn the_methods_that_the_daemon_describes_are_those_that_are_judged() {
     let instance = Instance::start("described");
     let service = |method: &str, parameters: Value| {
-        let mut connection = UnixStream::connect(instance.socket()).unwrap();
         let method = format!("org.varlink.service.{method}");
-        let call = json!({"method": method, "parameters": parameters});
-        connection
-            .write_all(format!("{call}\0").as_bytes())
-            .unwrap();
-        let mut frame = Vec::new();
-        BufReader::new(connection)
-            .read_until(0, &mut frame)
-            .unwrap();
-        let reply: Value = serde_json::from_slice(frame.strip_suffix(b"\0").unwrap()).unwrap();
+        let reply = varlink(&instance.socket(), &method, parameters, false);
         reply["parameters"].clone()
     };
     let mut described = BTreeSet::new();

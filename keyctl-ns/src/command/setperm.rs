@@ -75,13 +75,14 @@ pub fn run(context: &Context, args: &SetpermArgs) -> Result<(), CommandError> {
         }
     };
     // Where the kernel has lists, a new mask takes the place of the whole list.
-    if let Ok(Some(list)) = KeyList::of(serial)
-        && list.is_set()
-        && list.containers() > 0
-    {
+    let lost = match KeyList::of(serial) {
+        Ok(Some(list)) => list.containers(),
+        _ => 0,
+    };
+    if lost > 0 {
         context.ui.warn(&format!(
             "the entries of {} in the list of key {serial} are lost",
-            match list.containers() {
+            match lost {
                 1 => "a container".to_owned(),
                 many => format!("{many} containers"),
             }

@@ -1,15 +1,13 @@
 //! Both doors let the same callers do the same things.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
 
 use keyns_interfaces::bus::{self, CONTAINER, CONTAINERS, MANAGER, PATH, UPCALL, UPCALLS};
 use keyns_interfaces::{METHODS, MethodEntry};
 use keyns_tests::bus::BusClient;
-use serde_json::{Value, json};
+use keyns_tests::varlink;
+use serde_json::json;
 use zbus::message::Message;
 
 use crate::world::{NOBODY, World};
@@ -54,21 +52,8 @@ fn on_the_bus() -> Vec<(&'static str, String, Vec<String>)> {
 }
 
 /// What a varlink caller without parameters is told: the error's name, or nothing.
-fn at_the_socket(socket: &PathBuf, method: &MethodEntry) -> Option<String> {
-    let mut connection = UnixStream::connect(socket).unwrap();
-    connection
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    let call = json!({"method": method.name, "parameters": {}, "more": method.stream});
-    connection
-        .write_all(format!("{call}\0").as_bytes())
-        .unwrap();
-    let mut frame = Vec::new();
-    BufReader::new(connection)
-        .read_until(0, &mut frame)
-        .unwrap();
-    frame.pop();
-    let reply: Value = serde_json::from_slice(&frame).unwrap();
+fn at_the_socket(socket: &Path, method: &MethodEntry) -> Option<String> {
+    let reply = varlink(socket, method.name, json!({}), method.stream);
     reply["error"].as_str().map(str::to_owned)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use keyns_interfaces::bus::{self, CONTAINER, CONTAINERS, MANAGER, PATH, UPCALL, UPCALLS};
 use keyns_tests::bus::BusClient;
+use keyns_tests::resident;
 use zbus::message::{Flags, Message};
 use zbus::wire::StructureBuilder;
 use zbus::{Array, Dict, ObjectPath, Signature, Variant};
@@ -341,15 +342,7 @@ fn whatever_is_sent_the_daemon_serves_on_and_logs_no_payload() {
 #[test]
 fn large_calls_are_refused_and_cost_nothing_for_long() {
     let world = World::start("large");
-    let rss = || {
-        let status = format!("/proc/{}/status", world.instance.daemon_pid());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
+    let rss = || resident(world.instance.daemon_pid());
     let before = rss();
     let mut client = world.client();
     for (length, name) in [

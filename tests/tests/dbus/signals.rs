@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use keyns_interfaces::bus::{CONTAINER, MANAGER, PATH};
 use keyns_tests::bus::BusClient;
+use keyns_tests::resident;
 use zbus::Variant;
 use zbus::message::{Message, Type};
 
@@ -67,15 +68,7 @@ fn ten_subscribers_get_every_signal_and_the_daemon_does_not_grow() {
             })
         })
         .collect();
-    let rss = || {
-        let status = format!("/proc/{}/status", world.instance.daemon_pid());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
+    let rss = || resident(world.instance.daemon_pid());
     let mut early = 0;
     let deadline = Instant::now() + Duration::from_secs(120);
     for event in 1..=EVENTS {

@@ -72,13 +72,8 @@ fn a_megabyte_pasted_into_a_field_is_cut_and_harms_nobody() {
             .is_some_and(|row| row.starts_with("/type:keyring"))
     });
     eprintln!("{} bytes took {:?}", text.len(), begun.elapsed());
-    let status = std::fs::read_to_string(format!("/proc/{}/status", terminal.pid())).unwrap();
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    let kib: u64 = resident.split_whitespace().next().unwrap().parse().unwrap();
-    assert!(kib < 64 * 1024, "{resident}");
+    let kib = keyns_tests::resident(terminal.pid());
+    assert!(kib < 64 * 1024, "{kib} KiB");
     terminal.press("\u{3}");
     terminal.press("q");
     assert_eq!(terminal.ends().code(), Some(0));

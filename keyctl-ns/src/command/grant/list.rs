@@ -122,26 +122,16 @@ fn keep_control(
     what: String,
     hint: &str,
 ) -> Result<(), CommandError> {
+    let before = |of: Subject| list.rights(&of);
     let after = |of: Subject| match *subject == of {
         true => rights,
         false => list.rights(&of),
     };
-    let controlled = |owner: Rights, possessor: Rights, everyone: Rights| {
-        (owner | everyone).contains(Rights::SET_SECURITY)
-            || possessor.contains(Rights::SET_SECURITY | Rights::SEARCH)
+    let controlled = |rights: &dyn Fn(Subject) -> Rights| {
+        (rights(Subject::Owner) | rights(Subject::Everyone)).contains(Rights::SET_SECURITY)
+            || rights(Subject::Possessor).contains(Rights::SET_SECURITY | Rights::SEARCH)
     };
-    let before = |of: Subject| list.rights(&of);
-    let stays = controlled(
-        after(Subject::Owner),
-        after(Subject::Possessor),
-        after(Subject::Everyone),
-    );
-    let was = controlled(
-        before(Subject::Owner),
-        before(Subject::Possessor),
-        before(Subject::Everyone),
-    );
-    if stays || !was {
+    if controlled(&after) || !controlled(&before) {
         return Ok(());
     }
     Err(uncontrolled(own.serial, what, hint))
