@@ -73,6 +73,11 @@ pub fn engine_error(what: impl Into<String>, error: &EngineError) -> Error {
         EngineError::Quota(why) => Error::new(ErrorKind::QuotaExceeded, message)
             .cause(why)
             .hint("raise kernel.keys.maxkeys or maxbytes, or remove keys of that uid"),
+        EngineError::NotStarted(container) => Error::new(ErrorKind::WrongState, message)
+            .cause(error.to_string())
+            .hint(format!(
+                "start one: keyctl-ns container run {container} -- COMMAND"
+            )),
         EngineError::System { .. } | EngineError::Helper { .. } => {
             let wrapped = Error::new(ErrorKind::System, message).cause(error.to_string());
             match error.errno() {

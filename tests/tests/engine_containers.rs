@@ -15,8 +15,6 @@ use keyns::engine::container::{
 use keyns::engine::paths::Paths;
 use keyns::engine::process::RunSpec;
 use keyns::engine::{self, Options};
-use keyns::feature::Enforcer;
-use keyns::probe::KernelFacts;
 use keyns_tests::{bin_dir, unique};
 
 struct Engine {
@@ -44,12 +42,6 @@ impl Engine {
             next: 1,
             made: Vec::new(),
         }
-    }
-
-    fn has(&self, feature: &str) -> bool {
-        let rows = self.engine.features(&KernelFacts::probe().unwrap());
-        let row = rows.iter().find(|row| row.name == feature).unwrap();
-        row.enforcer != Enforcer::Unavailable
     }
 
     fn create(
@@ -102,6 +94,29 @@ impl Engine {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         (self.exit_of(lineage[0].id, number), text)
+    }
+
+    /// Has a first process that stays, and its record from then on.
+    fn start_in(&mut self, record: ContainerRecord) -> ContainerRecord {
+        let null = fs::File::open("/dev/null").unwrap();
+        let spec = RunSpec {
+            process: 1,
+            command: vec![b"/usr/bin/sleep".to_vec(), b"1000".to_vec()],
+            environment: Vec::new(),
+            uid: 0,
+            gid: 0,
+            terminal: false,
+            program_passed: false,
+        };
+        let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
+        let mut lineage = [record];
+        let prepared = self.engine.prepare(&lineage, &spec, &fds).unwrap();
+        self.engine.register(&mut lineage[0], &prepared).unwrap();
+        prepared.release().unwrap();
+        let [record] = lineage;
+        let made = self.made.iter_mut().find(|made| made.id == record.id);
+        *made.unwrap() = record.clone();
+        record
     }
 
     fn remove(&self, record: &ContainerRecord) {
@@ -199,6 +214,54 @@ fn each_set_of_namespaces_runs_a_process_and_is_removed() {
     }
 }
 
+/// Tells the namespaces of the process that reads it.
+const TELL: &str =
+    "cd /proc/self/ns; for n in user pid mnt net ipc uts cgroup; do readlink $n; done";
+
+fn nest_each_set(outer_kinds: Namespaces) {
+    let mut engine = Engine::start();
+    let outer = engine.create("outer", outer_kinds, Root::Usr, &[]);
+    let outer = engine.start_in(outer);
+    let (_, around) = engine.run(&mut [outer.clone()], 2, &["sh", "-c", TELL]);
+    let around: BTreeSet<_> = around.lines().map(str::to_owned).collect();
+    assert_eq!(around.len(), 7, "{around:?}");
+    for bits in 0..128u32 {
+        let kinds: Namespaces = Namespace::ALL
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| bits & (1 << index) != 0)
+            .map(|(_, kind)| kind)
+            .collect();
+        let root = if bits & 2 == 0 { Root::Copy } else { Root::Usr };
+        let name = format!("outer.set{bits}");
+        let inner = engine.create(&name, kinds.clone(), root, std::slice::from_ref(&outer));
+        let mut lineage = [inner, outer.clone()];
+        let (exit, text) = engine.run(&mut lineage, 1, &["sh", "-c", TELL]);
+        assert_eq!(exit, ExitStatus::Exited(0), "{kinds:?}: {text}");
+        let inside: BTreeSet<_> = text.lines().map(str::to_owned).collect();
+        assert_eq!(inside.len(), 7, "{kinds:?}: {text}");
+        // What it has of its own is not the container's around, all else is.
+        let own: BTreeSet<_> = inside
+            .difference(&around)
+            .filter_map(|line| line.split(':').next())
+            .collect();
+        let wanted: BTreeSet<_> = kinds.iter().map(|kind| kind.file()).collect();
+        assert_eq!(own, wanted, "{inside:?} in {around:?}");
+        let inner = engine.made.pop().unwrap();
+        engine.remove(&inner);
+    }
+}
+
+#[test]
+fn each_set_of_namespaces_also_works_in_a_container_with_all_of_its_own() {
+    nest_each_set(Namespace::ALL.into_iter().collect());
+}
+
+#[test]
+fn each_set_of_namespaces_also_works_in_a_container_that_has_the_hosts_ids() {
+    nest_each_set(set(&[Namespace::Pid, Namespace::Mount]));
+}
+
 #[test]
 fn root_inside_maps_to_an_unused_id_outside_and_sees_its_own_processes_only() {
     let mut engine = Engine::start();
@@ -233,36 +296,8 @@ fn a_nested_container_gets_a_slice_of_its_parents_ids_and_dies_with_it() {
         Namespace::Net,
     ]);
     let outer = engine.create("outer", kinds.clone(), Root::Usr, &[]);
-    if !engine.has("container-nesting") {
-        let spec = ContainerSpec {
-            id: ContainerId(engine.next),
-            path: "outer.inner".parse().unwrap(),
-            namespaces: kinds,
-            root: Root::Usr,
-            kill_on_close: false,
-        };
-        let refused = engine.engine.create(&spec, &[outer], &[]).unwrap_err();
-        assert!(refused.to_string().contains("cannot nest"), "{refused}");
-        return;
-    }
     // The parent must live: a nested PID namespace is made below its own.
-    let mut lineage = [outer.clone()];
-    let null = fs::File::open("/dev/null").unwrap();
-    let spec = RunSpec {
-        process: 1,
-        command: vec![b"/usr/bin/sleep".to_vec(), b"1000".to_vec()],
-        environment: Vec::new(),
-        uid: 0,
-        gid: 0,
-        terminal: false,
-        program_passed: false,
-    };
-    let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
-    let prepared = engine.engine.prepare(&lineage, &spec, &fds).unwrap();
-    engine.engine.register(&mut lineage[0], &prepared).unwrap();
-    prepared.release().unwrap();
-    let outer = lineage[0].clone();
-    engine.made[0] = outer.clone();
+    let outer = engine.start_in(outer);
 
     let inner = engine.create(
         "outer.inner",
@@ -355,7 +390,7 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
     assert_eq!(error.errno(), Some(2), "{error}");
     let undone = engine
         .engine
-        .unregister(&mut lineage[0], &prepared.namespaces);
+        .unregister(&mut lineage[0], &[], &prepared.namespaces);
     undone.unwrap();
     // It never ran, so another one may.
     let prepared = engine.engine.prepare(

@@ -141,19 +141,9 @@ fn waiting_returns_how_the_first_process_ended() {
 fn killing_a_container_ends_everything_in_it_and_in_those_nested_in_it() {
     let instance = Instance::start("tree");
     start(&instance, "outer");
-    let nested = instance.has("container-nesting");
-    if nested {
-        instance.ok(&["container", "create", "outer.inner"]);
-        let sleep = ["outer.inner", "--", "sleep", "1000"];
-        instance.ok(&[&["container", "run", "--detach"], &sleep[..]].concat());
-    } else {
-        let refused = instance.run(&["container", "create", "outer.inner"]);
-        assert!(
-            refused.err.contains("cannot nest containers"),
-            "{}",
-            refused.err
-        );
-    }
+    instance.ok(&["container", "create", "outer.inner"]);
+    let sleep = ["outer.inner", "--", "sleep", "1000"];
+    instance.ok(&[&["container", "run", "--detach"], &sleep[..]].concat());
     for _ in 0..3 {
         instance.ok(&[
             "container",
@@ -169,6 +159,38 @@ fn killing_a_container_ends_everything_in_it_and_in_those_nested_in_it() {
     assert_eq!(state(&instance, "outer"), "none");
     assert_eq!(state(&instance, "outer.inner"), "none");
     assert_eq!(groups(&instance), 0);
+    instance.stop();
+}
+
+#[test]
+fn what_is_nested_in_a_container_without_a_process_does_not_start_yet() {
+    let instance = Instance::start("early");
+    instance.ok(&["container", "create", "outer"]);
+    // A kernel that has containers makes one in another only from a process in there.
+    let early = instance.run(&["container", "create", "outer.inner"]);
+    let refused = if early.code == 0 {
+        instance.run(&["container", "run", "outer.inner", "--", "true"])
+    } else {
+        early
+    };
+    assert!(
+        refused.err.contains("container “outer” has no process yet"),
+        "{}",
+        refused.err
+    );
+    assert!(
+        refused.err.contains("keyctl-ns container run outer -- "),
+        "{}",
+        refused.err
+    );
+    let sleep = ["outer", "--", "sleep", "1000"];
+    instance.ok(&[&["container", "run", "--detach"], &sleep[..]].concat());
+    if state(&instance, "outer.inner") == "none" {
+        instance.ok(&["container", "create", "outer.inner"]);
+    }
+    let said = instance.ok(&["container", "run", "outer.inner", "--", "echo", "inside"]);
+    assert!(said.contains("inside"), "{said}");
+    instance.ok(&["container", "kill", "outer"]);
     instance.stop();
 }
 
@@ -421,6 +443,11 @@ fn root_inside_cannot_look_into_a_process_that_is_being_started() {
     ]);
     for _ in 0..60 {
         instance.ok(&["container", "exec", "web", "--", "true"]);
+    }
+    // What makes a container in there is a process of it for a moment.
+    for _ in 0..20 {
+        instance.ok(&["container", "create", "web.inner"]);
+        instance.ok(&["container", "kill", "web.inner"]);
     }
     let seen = instance.ok(&["container", "exec", "web", "--", "cat", "/tmp/seen"]);
     // The control: it does see processes, its own ones for instance.

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,14 +63,51 @@ pub(super) struct ContainerPlan {
     pub(super) object: bool,
 }
 
+/// Descriptors that come with a plan.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// The directory of a [`Root::Dir`], opened and checked by who asked for it.
+    pub(super) directory: Option<OwnedFd>,
+    /// The container object around the one to be made.
+    pub(super) parent: Option<OwnedFd>,
+}
+
+impl Passed {
+    fn sort(plan: &ContainerPlan, fds: Vec<OwnedFd>) -> Self {
+        let mut fds = fds.into_iter();
+        let directory = plan.has_directory().then(|| fds.next()).flatten();
+        Self {
+            directory,
+            parent: fds.next(),
+        }
+    }
+
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.directory.iter().chain(&self.parent).map(AsFd::as_fd)
+    }
+}
+
+impl ContainerPlan {
+    /// Whether its processes are in another user namespace than the host’s.
+    pub(super) fn in_user_namespace(&self) -> bool {
+        self.ids.is_some() || self.parent_user.is_some()
+    }
+
+    /// Whether the container’s root is a directory of the host.
+    fn has_directory(&self) -> bool {
+        self.namespaces.contains(&Namespace::Mount) && matches!(self.root, Root::Dir(_))
+    }
+}
+
 /// Inodes of the pins made, by name.
 pub(super) type BuildReply = Result<BTreeMap<String, u64>, Failure>;
 
 /// Name of the pin of the staging mount namespace.
 pub(super) const STAGE_PIN: &str = "stage";
 
+/// What a holder has done.
 #[derive(Debug, Serialize, Deserialize)]
-enum Step {
+pub(super) enum Step {
     Staged,
     Unshared,
     /// Its descriptor comes along.
@@ -86,11 +123,11 @@ pub fn main() -> io::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;
     let daemon = Channel::from(process::take_inherited(&alone, 0)?);
     daemon.set_timeout(Some(Duration::from_secs(20)))?;
-    let (request, mut fds) = daemon.receive::<BuildRequest>()?;
+    let (request, fds) = daemon.receive::<BuildRequest>()?;
     let reply = match &request {
         BuildRequest::Seed(target) => build_seed(&alone, target).map(|pins| (pins, None)),
         BuildRequest::Container(plan) => {
-            build_container(&alone, plan, fds.pop().as_ref()).inspect_err(|_| {
+            build_container(&alone, plan, &Passed::sort(plan, fds)).inspect_err(|_| {
                 // Half a container is none; what cannot be undone here is reported by the pins left.
                 let _ = pin::unpin_all(&plan.pins);
             })
@@ -111,7 +148,7 @@ pub(super) type Built = (BTreeMap<String, u64>, Option<OwnedFd>);
 pub(super) fn run(
     stage: &SealedProgram,
     request: &BuildRequest,
-    directory: Option<&OwnedFd>,
+    passed: &Passed,
 ) -> Result<Built, EngineError> {
     let helper = |reason: String| EngineError::Helper {
         operation: "build namespaces".into(),
@@ -124,7 +161,7 @@ pub(super) fn run(
         .start(&[], &theirs)
         .map_err(EngineError::system("start keyns-stage"))?;
     drop(theirs);
-    let fds: Vec<_> = directory.iter().map(|fd| fd.as_fd()).collect();
+    let fds: Vec<_> = passed.fds().collect();
     let reply = ours.call::<_, BuildReply>(request, &fds);
     if reply.is_err() {
         let _ = child.kill();
@@ -139,13 +176,14 @@ pub(super) fn run(
 
 fn build_seed(alone: &SingleThreaded, target: &Path) -> BuildReply {
     let hold = |builder: &Channel| {
-        close_inherited(alone, builder, None)?;
+        close_inherited(alone, builder, &Passed::default())?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(Failure::of("make a mount namespace"))?;
         root::become_seed()?;
         stay_until_pinned(builder)
     };
-    with_holder(alone, ForkOptions::default(), hold, |holder, pid| {
+    let fork = || process::fork(alone, ForkOptions::default());
+    with_holder(fork, hold, |holder, pid| {
         match hear(holder)? {
             (Step::Unshared, _) => {}
             _ => return Err(Failure::because("build the seed in one step")),
@@ -162,7 +200,7 @@ fn build_seed(alone: &SingleThreaded, target: &Path) -> BuildReply {
 fn build_container(
     alone: &SingleThreaded,
     request: &ContainerPlan,
-    directory: Option<&OwnedFd>,
+    passed: &Passed,
 ) -> Result<Built, Failure> {
     let cgroup = cgroup::open(&request.cgroup).map_err(Failure::of("open the cgroup"))?;
     let options = ForkOptions {
@@ -170,24 +208,22 @@ fn build_container(
         ..ForkOptions::default()
     };
     with_holder(
-        alone,
-        options,
-        |builder| hold(alone, request, directory, builder),
+        || process::fork(alone, options),
+        |builder| hold(alone, request, passed, builder),
         |holder, pid| attend(alone, request, holder, pid),
     )
 }
 
 /// Forks a holder, and attends to it until what it holds is pinned.
-fn with_holder<T>(
-    alone: &SingleThreaded,
-    options: ForkOptions<'_>,
+pub(super) fn with_holder<T>(
+    fork: impl FnOnce() -> io::Result<Fork>,
     hold: impl FnOnce(&Channel) -> Result<(), Failure>,
     attend: impl FnOnce(&Channel, u32) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let (ours, theirs) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
     ours.set_timeout(Some(Duration::from_secs(15)))
         .map_err(Failure::of("set a time-out"))?;
-    let holder = match process::fork(alone, options).map_err(Failure::of("fork the holder"))? {
+    let (holder, pidfd) = match fork().map_err(Failure::of("fork the holder"))? {
         Fork::Child => {
             drop(ours);
             let code = match hold(&theirs) {
@@ -199,18 +235,21 @@ fn with_holder<T>(
             };
             std::process::exit(code);
         }
-        Fork::Parent { pid, .. } => pid,
+        Fork::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
     let result = attend(&ours, holder);
-    // Lets the holder go on to its end, whatever happened.
+    // Lets the holder go on to its end. One that failed may be stopped by somebody who sees it.
     drop(ours);
+    if result.is_err() {
+        let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    }
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(holder.cast_signed()), None);
     result
 }
 
 /// The next thing the holder has done.
-fn hear(holder: &Channel) -> Result<(Step, Option<OwnedFd>), Failure> {
+pub(super) fn hear(holder: &Channel) -> Result<(Step, Option<OwnedFd>), Failure> {
     let (step, mut fds) = holder
         .receive::<Result<Step, Failure>>()
         .map_err(Failure::of("hear from the holder"))?;
@@ -257,7 +296,7 @@ fn attend(
     Ok((pins, None))
 }
 
-fn write_maps(
+pub(super) fn write_maps(
     alone: &SingleThreaded,
     pid: u32,
     ids: IdRange,
@@ -296,7 +335,7 @@ fn write_maps(
     }
 }
 
-pub(super) fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
+fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
     for file in ["uid_map", "gid_map"] {
         fs::write(format!("/proc/{pid}/{file}"), format!("0 {base} {count}\n"))
             .map_err(Failure::of(format!("write {file}")))?;
@@ -329,17 +368,17 @@ pub(super) fn clone_flag(kind: Namespace) -> CloneFlags {
     }
 }
 
-/// Leaves a holder nothing but the channel to its builder and `directory`, and its own death.
-fn close_inherited(
+/// Leaves a holder nothing but the channel to its builder and what was passed, and its own death.
+pub(super) fn close_inherited(
     alone: &SingleThreaded,
     builder: &Channel,
-    directory: Option<&OwnedFd>,
+    passed: &Passed,
 ) -> Result<(), Failure> {
     use nix::sys::signal::Signal;
 
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
     let mut keep = vec![builder.as_fd()];
-    keep.extend(directory.map(AsFd::as_fd));
+    keep.extend(passed.fds());
     process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))
 }
 
@@ -355,10 +394,10 @@ fn stay_until_pinned(builder: &Channel) -> Result<(), Failure> {
 fn hold(
     alone: &SingleThreaded,
     request: &ContainerPlan,
-    directory: Option<&OwnedFd>,
+    passed: &Passed,
     builder: &Channel,
 ) -> Result<(), Failure> {
-    close_inherited(alone, builder, directory)?;
+    close_inherited(alone, builder, passed)?;
     // Opened and read while the host’s files are still in view.
     let parent_user = request
         .parent_user
@@ -367,43 +406,33 @@ fn hold(
         .transpose()?;
     let abi = request.object.then(object::abi).transpose()?;
     let has = |kind| request.namespaces.contains(&kind);
-    let in_user_namespace = request.ids.is_some() || request.parent_user.is_some();
+    let in_user_namespace = request.in_user_namespace();
     let owner = request
         .ids
         .or(request.parent_user.as_ref().map(|(ids, _)| *ids));
     let staged = has(Namespace::Mount) && request.root != Root::Copy;
     if staged {
-        let sources = root::Sources::clone_for(&request.root, directory)?;
+        let sources = root::Sources::clone_for(&request.root, passed.directory.as_ref())?;
         enter(&request.seed, CloneFlags::CLONE_NEWNS)?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(Failure::of("make a mount namespace"))?;
         root::enter_new_root(sources, owner.map_or(0, |ids| ids.base))?;
         root::make_shared()?;
-        if in_user_namespace {
+        if in_user_namespace || request.object {
             tell(builder, Step::Staged)?;
         }
-    } else if let (true, Some(parent)) = (has(Namespace::Mount), &request.parent_mount) {
+    }
+    if let Some(abi) = abi {
+        let object = object::build(alone, &abi, request, passed.parent.as_ref())?;
+        return report_object(builder, &object);
+    }
+    if let (true, false, Some(parent)) = (has(Namespace::Mount), staged, &request.parent_mount) {
         enter(parent, CloneFlags::CLONE_NEWNS)?;
     }
-
     if let Some(parent) = parent_user {
         nix::sched::setns(parent, CloneFlags::CLONE_NEWUSER)
             .map_err(Failure::of("enter the parent's user namespace"))?;
-        // A user namespace can only be made by an id that is mapped in its parent.
-        nix::unistd::setresgid(0.into(), 0.into(), 0.into())
-            .and_then(|()| nix::unistd::setresuid(0.into(), 0.into(), 0.into()))
-            .map_err(Failure::of("become root of the parent container"))?;
-    }
-    if let Some(abi) = abi {
-        if has(Namespace::Mount) && !staged && !in_user_namespace {
-            nix::sched::unshare(CloneFlags::CLONE_NEWNS)
-                .map_err(Failure::of("make a mount namespace"))?;
-            root::make_slave()?;
-        }
-        let object = object::create(&abi, request, in_user_namespace)?;
-        return builder
-            .send(&Ok::<_, Failure>(Step::Object), &[object.as_fd()])
-            .map_err(Failure::of("report to the builder"));
+        become_root_inside()?;
     }
     let mut flags = CloneFlags::empty();
     for kind in &request.namespaces {
@@ -425,6 +454,20 @@ fn hold(
         process::loopback_up().map_err(Failure::of("switch the loopback interface on"))?;
     }
     stay_until_pinned(builder)
+}
+
+/// A user namespace can only be made by an id that is mapped in its parent.
+pub(super) fn become_root_inside() -> Result<(), Failure> {
+    nix::unistd::setresgid(0.into(), 0.into(), 0.into())
+        .and_then(|()| nix::unistd::setresuid(0.into(), 0.into(), 0.into()))
+        .map_err(Failure::of("become root of the parent container"))
+}
+
+/// The last thing the holder of an object does.
+pub(super) fn report_object(builder: &Channel, object: &OwnedFd) -> Result<(), Failure> {
+    builder
+        .send(&Ok::<_, Failure>(Step::Object), &[object.as_fd()])
+        .map_err(Failure::of("report to the builder"))
 }
 
 fn tell(builder: &Channel, step: Step) -> Result<(), Failure> {

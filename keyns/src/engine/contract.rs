@@ -74,13 +74,15 @@ pub trait Engine: Debug + Send + Sync {
     ) -> Result<(), EngineError>;
 
     /// Undoes [`Self::register`] for a process that could not be released, so that the container is
-    /// as before; the argument is its [`Prepared::namespaces`].
+    /// as before; the last argument is its [`Prepared::namespaces`]. `ancestors` are as in
+    /// [`Self::create`].
     ///
     /// # Errors
     /// Those of writing the routing table; what kept the container from being as before.
     fn unregister(
         &self,
         record: &mut ContainerRecord,
+        ancestors: &[ContainerRecord],
         namespaces: &BTreeMap<String, u64>,
     ) -> Result<(), EngineError>;
 
@@ -89,7 +91,11 @@ pub trait Engine: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Self::unregister`].
-    fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError>;
+    fn forget_first(
+        &self,
+        record: &mut ContainerRecord,
+        ancestors: &[ContainerRecord],
+    ) -> Result<(), EngineError>;
 
     /// Has the kernel hand over the requests of containers, and reports each to `sink`. `None`: the
     /// kernel starts a program for each, which is not the engine's.

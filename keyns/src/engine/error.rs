@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::name::ContainerPath;
+
 /// A failed engine operation: what was tried, on what, and what the kernel said.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -19,6 +21,9 @@ pub enum EngineError {
     /// The request cannot be met on this kernel or with these parameters.
     #[error("{0}")]
     Refused(String),
+    /// The container must have its first process before this can be done.
+    #[error("container “{0}” has no process yet")]
+    NotStarted(ContainerPath),
     /// A helper process broke off or answered nonsense.
     #[error("the helper that should {operation} failed: {reason}")]
     Helper {
@@ -42,7 +47,7 @@ impl EngineError {
         match self {
             Self::System { source, .. } => source.raw_os_error(),
             Self::Quota(_) => Some(rustix::io::Errno::DQUOT.raw_os_error()),
-            Self::Refused(_) | Self::Helper { .. } => None,
+            Self::Refused(_) | Self::NotStarted(_) | Self::Helper { .. } => None,
         }
     }
 }

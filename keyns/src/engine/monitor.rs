@@ -370,7 +370,7 @@ impl Monitor {
     fn equip(&self, plan: &StartPlan, prepared: &mut Prepared) -> Result<(), Failure> {
         let pid = prepared.process.state.pid;
         if let Some(way) = &plan.object {
-            object::settle(plan, way, pid)?;
+            object::settle(&self.alone, plan, way, pid)?;
             prepared
                 .channel
                 .send(&(), &[])

@@ -1,7 +1,7 @@
 //! Containers that are objects of the kernel, as the helper programs meet them.
 //!
-//! The holder of [`build`](super::build) makes the object, since it stands where the container's
-//! root is. The monitor holds its descriptor and forks processes straight into it: such a process
+//! The holder of [`build`](super::build) makes the object, or has it made within another container,
+//! and moves the root into it in which it stands. The monitor holds its descriptor and forks processes straight into it: such a process
 //! has the container's namespaces, the ids of nobody yet and no keyring at all. The first one waits
 //! until the monitor has written the id maps, which a container object can have only with a process.
 
@@ -10,6 +10,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -19,11 +20,12 @@ use keyns_sys::container_abi::ContainerAbi;
 use keyns_sys::process::{self, Fork, SingleThreaded};
 use keyns_sys::{KeySerial, key};
 
-use super::build::{self, ContainerPlan};
+use super::build::{self, ContainerPlan, Passed, Step};
 use super::channel::Channel;
-use super::container::{IdRange, Namespace};
+use super::container::{IdRange, Namespace, Root};
 use super::enter::{self, Descriptors, StartPlan};
 use super::failure::Failure;
+use super::root;
 
 /// What a process forked into an object needs besides the rest of its [`StartPlan`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub(super) struct ObjectPlan {
     pub(super) keyring: i32,
     /// For the first process: the container's ids.
     pub(super) ids: Option<IdRange>,
+    /// For the first process: ids and user namespace of the nearest ancestor that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parent_user: Option<(IdRange, PathBuf)>,
     /// For the first process: where the container's namespaces are to be pinned.
     pub(super) pins: Vec<(Namespace, PathBuf)>,
     /// For the first process: the host name.
@@ -47,19 +52,58 @@ pub(super) fn abi() -> Result<ContainerAbi, Failure> {
         .ok_or_else(|| Failure::because("work with containers, which this kernel does not have"))
 }
 
-/// Makes the object; what is not made new is that of the calling process, its root directory above
-/// all.
-pub(super) fn create(
+/// Makes the object. The calling process stands in the container’s root, if that was staged, and has
+/// it moved into the object: what is not made new is that of the container around, `parent`, in
+/// which a child makes the object for the kernel to see that it lies there.
+pub(super) fn build(
+    alone: &SingleThreaded,
     abi: &ContainerAbi,
     plan: &ContainerPlan,
-    copy_mounts: bool,
+    parent: Option<&OwnedFd>,
 ) -> Result<OwnedFd, Failure> {
+    let object = match parent {
+        None => create(abi, plan)?,
+        Some(parent) => create_within(alone, abi, plan, parent)?,
+    };
+    if plan.namespaces.contains(&Namespace::Mount) && plan.root != Root::Copy {
+        let tree = root::clone_whole().map_err(Failure::of("clone the container’s root"))?;
+        container::set_root(abi, tree.as_fd(), object.as_fd())
+            .map_err(Failure::of("set the container’s root"))?;
+    }
+    Ok(object)
+}
+
+/// Makes the object from within another container, in a process that is there for as long as that
+/// takes and of which nobody inside sees more than that it exists.
+fn create_within(
+    alone: &SingleThreaded,
+    abi: &ContainerAbi,
+    plan: &ContainerPlan,
+    parent: &OwnedFd,
+) -> Result<OwnedFd, Failure> {
+    let inside = |builder: &Channel| {
+        build::close_inherited(alone, builder, &Passed::default())?;
+        build::become_root_inside()?;
+        // Changing ids cleared it (commit_creds() in kernel/cred.c).
+        set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
+        build::report_object(builder, &create(abi, plan)?)
+    };
+    build::with_holder(
+        || container::fork_into(alone, abi, parent.as_fd()),
+        inside,
+        |holder, _| match build::hear(holder)? {
+            (Step::Object, Some(object)) => Ok(object),
+            _ => Err(Failure::because("get the container’s descriptor")),
+        },
+    )
+}
+
+/// Makes the object of the calling process’ container.
+fn create(abi: &ContainerAbi, plan: &ContainerPlan) -> Result<OwnedFd, Failure> {
     let mut flags = 0;
     for kind in &plan.namespaces {
         flags |= match kind {
-            // Without a user namespace the mounts are the container's already.
-            Namespace::Mount if !copy_mounts => 0,
-            Namespace::Mount => flags::NEW_FS_NS,
+            Namespace::Mount => mounts(plan)?,
             Namespace::User => flags::NEW_USER_NS,
             Namespace::Pid => flags::NEW_PID_NS,
             Namespace::Net => flags::NEW_NET_NS,
@@ -76,6 +120,19 @@ pub(super) fn create(
     )))
 }
 
+/// How the object gets its mount namespace.
+fn mounts(plan: &ContainerPlan) -> Result<u32, Failure> {
+    if plan.root != Root::Copy {
+        return Ok(flags::NEW_EMPTY_FS_NS);
+    }
+    if plan.in_user_namespace() {
+        return Ok(flags::NEW_FS_NS);
+    }
+    // The kernel copies mounts as peers where the user namespace stays the same.
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(Failure::of("make a mount namespace"))?;
+    root::make_slave().map(|()| 0)
+}
+
 /// Forks a process into the object.
 pub(super) fn fork_into(alone: &SingleThreaded, object: &OwnedFd) -> Result<Fork, Failure> {
     container::fork_into(alone, &abi()?, object.as_fd())
@@ -83,11 +140,16 @@ pub(super) fn fork_into(alone: &SingleThreaded, object: &OwnedFd) -> Result<Fork
 }
 
 /// What the monitor does for a process it has just forked: its cgroup, and the container's ids.
-pub(super) fn settle(plan: &StartPlan, way: &ObjectPlan, pid: u32) -> Result<(), Failure> {
+pub(super) fn settle(
+    alone: &SingleThreaded,
+    plan: &StartPlan,
+    way: &ObjectPlan,
+    pid: u32,
+) -> Result<(), Failure> {
     fs::write(plan.cgroup.join("cgroup.procs"), pid.to_string())
         .map_err(Failure::of("put the process into the container’s cgroup"))?;
     match way.ids {
-        Some(ids) => build::write_map_files(pid, ids.base, ids.count),
+        Some(ids) => build::write_maps(alone, pid, ids, way.parent_user.as_ref()),
         None => Ok(()),
     }
 }

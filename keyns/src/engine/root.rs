@@ -140,6 +140,15 @@ fn change_all(kind: MountPropagationFlags) -> rustix::io::Result<()> {
     rustix::mount::mount_change("/", kind | MountPropagationFlags::REC)
 }
 
+/// A detached copy of all mounts of the calling process' namespace.
+pub(super) fn clone_whole() -> io::Result<OwnedFd> {
+    Ok(rustix::mount::open_tree(
+        CWD,
+        "/",
+        CLONE | OpenTreeFlags::AT_RECURSIVE,
+    )?)
+}
+
 /// A procfs of the calling process' PID namespace, not attached anywhere yet.
 pub(super) fn new_procfs() -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;

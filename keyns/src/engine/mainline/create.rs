@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::super::build::{self, BuildRequest, ContainerPlan};
+use super::super::build::{self, BuildRequest, ContainerPlan, Passed};
 use super::super::container::{
     ContainerKeyrings, ContainerRecord, ContainerSpec, IdRange, Namespace, Root, State, nearest,
 };
@@ -74,13 +74,12 @@ impl Mainline {
         lineage: &[ContainerRecord],
         taken: &[IdRange],
     ) -> Result<(), EngineError> {
-        let directory = root_directory(record)?;
+        let passed = Passed {
+            directory: root_directory(record)?,
+            parent: None,
+        };
         let plan = self.lay_out(record, lineage, taken)?;
-        (record.pins, _) = build::run(
-            &self.stage,
-            &BuildRequest::Container(plan),
-            directory.as_ref(),
-        )?;
+        (record.pins, _) = build::run(&self.stage, &BuildRequest::Container(plan), &passed)?;
         self.publish(record)
     }
 
@@ -145,7 +144,10 @@ impl Mainline {
     }
 
     /// Ids and user namespace of the nearest container around one that has its own.
-    fn parent_user(&self, lineage: &[ContainerRecord]) -> Option<(IdRange, PathBuf)> {
+    pub(in crate::engine) fn parent_user(
+        &self,
+        lineage: &[ContainerRecord],
+    ) -> Option<(IdRange, PathBuf)> {
         let owner = nearest(lineage, Namespace::User)?;
         Some((owner.ids?, self.pin_path(owner, Namespace::User)))
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use keyns_sys::waiting_place;
 
-use super::super::build::{self, BuildRequest};
+use super::super::build::{self, BuildRequest, Passed};
 use super::super::cgroup::{self, Cgroups};
 use super::super::choice::Options;
 use super::super::container::{
@@ -196,6 +196,7 @@ impl Engine for Mainline {
     fn unregister(
         &self,
         record: &mut ContainerRecord,
+        _: &[ContainerRecord],
         namespaces: &BTreeMap<String, u64>,
     ) -> Result<(), EngineError> {
         record.pins.retain(|name, _| !namespaces.contains_key(name));
@@ -203,7 +204,11 @@ impl Engine for Mainline {
         Ok(())
     }
 
-    fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError> {
+    fn forget_first(
+        &self,
+        record: &mut ContainerRecord,
+        _: &[ContainerRecord],
+    ) -> Result<(), EngineError> {
         if record.pins.remove(Namespace::Pid.file()).is_none() {
             return Ok(());
         }
@@ -425,5 +430,10 @@ fn prepare_seed(stage: &SealedProgram, seed: &Path) -> Result<(), EngineError> {
     }
     // A file without its mount, from a daemon that was killed in between.
     pin::unpin(seed).map_err(EngineError::system("remove half a seed"))?;
-    build::run(stage, &BuildRequest::Seed(seed.to_owned()), None).map(drop)
+    build::run(
+        stage,
+        &BuildRequest::Seed(seed.to_owned()),
+        &Passed::default(),
+    )
+    .map(drop)
 }

@@ -1,12 +1,12 @@
 //! Making a container of the kernel.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use keyns_sys::container;
 use rustix::io::Errno;
 
-use super::super::build::{self, BuildRequest, ContainerPlan};
+use super::super::build::{self, BuildRequest, ContainerPlan, Passed};
 use super::super::container::{ContainerRecord, ContainerSpec, IdRange};
 use super::super::contract::Engine as _;
 use super::super::error::EngineError;
@@ -22,14 +22,10 @@ impl Patched {
         lineage: &[ContainerRecord],
         taken: &[IdRange],
     ) -> Result<ContainerRecord, EngineError> {
-        if !lineage.is_empty() {
-            return Err(EngineError::Refused(format!(
-                "the engine “patched” cannot nest containers, and “{}” would lie in another",
-                spec.path
-            )));
-        }
+        let parent = lineage.first().map(|parent| self.parent(parent));
+        let parent = parent.transpose()?;
         let mut record = self.stock.draft(spec, lineage);
-        match self.assemble(&mut record, taken) {
+        match self.assemble(&mut record, lineage, parent, taken) {
             Ok(()) => Ok(record),
             Err(error) => {
                 // Best effort: what is left is removed at the next start.
@@ -39,10 +35,37 @@ impl Patched {
         }
     }
 
-    fn assemble(&self, record: &mut ContainerRecord, taken: &[IdRange]) -> Result<(), EngineError> {
-        let plan = self.stock.lay_out(record, &[], taken)?;
+    /// The object in which another one is to be made, which takes a process in there for a moment:
+    /// it would be the first one where there is none.
+    fn parent(&self, record: &ContainerRecord) -> Result<OwnedFd, EngineError> {
+        let object = self.object(record)?;
+        match container::ended(self.objects.abi(), object.as_fd(), false) {
+            Ok(None) => object.try_clone().map_err(EngineError::system(
+                "copy the descriptor of the container around",
+            )),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::CHILD) => {
+                Err(EngineError::NotStarted(record.path.clone()))
+            }
+            Ok(Some(_)) => Err(EngineError::Refused(format!(
+                "container “{}” has ended",
+                record.path
+            ))),
+            Err(error) => Err(EngineError::system(
+                "ask whether the container around lives",
+            )(error)),
+        }
+    }
+
+    fn assemble(
+        &self,
+        record: &mut ContainerRecord,
+        lineage: &[ContainerRecord],
+        parent: Option<OwnedFd>,
+        taken: &[IdRange],
+    ) -> Result<(), EngineError> {
+        let plan = self.stock.lay_out(record, lineage, taken)?;
         self.stock.monitors.start(record.id)?;
-        self.build(record, plan)?;
+        self.build(record, plan, parent)?;
         let id = record.id;
         self.stock.keys.call(move |keys| keys.attach(id))?;
         self.stock.publish(record)
@@ -53,11 +76,13 @@ impl Patched {
         &self,
         record: &mut ContainerRecord,
         mut plan: ContainerPlan,
+        parent: Option<OwnedFd>,
     ) -> Result<(), EngineError> {
         plan.object = true;
         let directory = root_directory(record)?;
+        let passed = Passed { directory, parent };
         let request = BuildRequest::Container(plan);
-        let built = build::run(&self.stock.stage, &request, directory.as_ref());
+        let built = build::run(&self.stock.stage, &request, &passed);
         let (pins, object) = built.map_err(|error| match error.errno() {
             Some(errno) if Errno::from_raw_os_error(errno) == Errno::EXIST => {
                 EngineError::Refused(format!(
@@ -82,7 +107,11 @@ impl Patched {
 
     /// Makes the object of a container anew if it died with a first process that never ran: such a
     /// container is as if nothing had been tried.
-    pub(super) fn renew(&self, record: &mut ContainerRecord) -> Result<(), EngineError> {
+    pub(super) fn renew(
+        &self,
+        record: &mut ContainerRecord,
+        ancestors: &[ContainerRecord],
+    ) -> Result<(), EngineError> {
         let object = self.object(record)?;
         match container::ended(self.objects.abi(), object.as_fd(), false) {
             Ok(Some(_)) => {}
@@ -94,16 +123,18 @@ impl Patched {
             }
         }
         drop(object);
+        let parent = ancestors.first().map(|parent| self.parent(parent));
+        let parent = parent.transpose()?;
         self.objects.forget(record.id);
-        self.stock.unregister(record, &BTreeMap::new())?;
+        self.stock.unregister(record, ancestors, &BTreeMap::new())?;
         let pins = self.stock.paths.container_pins(record.id);
         pin::unpin_all(&pins)
             .and_then(|()| std::fs::create_dir(&pins))
             .map_err(EngineError::system(
                 "remove the pins of a process that never ran",
             ))?;
-        let plan = self.stock.plan(record, &[]);
-        self.build(record, plan)?;
+        let plan = self.stock.plan(record, ancestors);
+        self.build(record, plan, parent)?;
         let id = record.id;
         self.stock.keys.call(move |keys| keys.attach_again(id))?;
         self.stock.publish(record)

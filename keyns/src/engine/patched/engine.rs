@@ -31,8 +31,9 @@ use crate::probe::KernelFacts;
 use crate::rights::Rights;
 
 /// What the kernel must have.
-const NEEDED: [Feature; 3] = [
+const NEEDED: [Feature; 4] = [
     Feature::Containers,
+    Feature::Mounts,
     Feature::KeyAcls,
     Feature::ContainerKeyring,
 ];
@@ -148,7 +149,7 @@ impl Engine for Patched {
         fds: &[BorrowedFd<'_>],
     ) -> Result<Prepared, EngineError> {
         let mut plan = self.stock.start_plan(lineage, run)?;
-        let [record, ..] = lineage else {
+        let [record, ancestors @ ..] = lineage else {
             return Err(EngineError::Refused("no container".into()));
         };
         let keyring = keyns_sys::container_key::own_container_keyring(self.objects.abi());
@@ -160,6 +161,7 @@ impl Engine for Patched {
             ObjectPlan {
                 keyring,
                 ids: record.ids.filter(|_| has(Namespace::User)),
+                parent_user: self.stock.parent_user(ancestors),
                 pins: record.namespaces.iter().map(pin).collect(),
                 host_name: has(Namespace::Uts).then(|| record.path.name().to_string()),
                 loopback: has(Namespace::Net),
@@ -184,18 +186,23 @@ impl Engine for Patched {
     fn unregister(
         &self,
         record: &mut ContainerRecord,
+        ancestors: &[ContainerRecord],
         namespaces: &BTreeMap<String, u64>,
     ) -> Result<(), EngineError> {
-        self.stock.unregister(record, namespaces)?;
-        self.renew(record)
+        self.stock.unregister(record, ancestors, namespaces)?;
+        self.renew(record, ancestors)
     }
 
-    fn forget_first(&self, record: &mut ContainerRecord) -> Result<(), EngineError> {
+    fn forget_first(
+        &self,
+        record: &mut ContainerRecord,
+        ancestors: &[ContainerRecord],
+    ) -> Result<(), EngineError> {
         if self.object(record).is_err() {
             // The container is lost with its monitor, as will be found when it is looked for.
             return Ok(());
         }
-        self.renew(record)
+        self.renew(record, ancestors)
     }
 
     fn requests(&self, sink: Sink) -> Result<Option<RequestQueue>, EngineError> {

@@ -28,8 +28,9 @@ pub(super) fn rows(facts: &KernelFacts) -> Vec<FeatureRow> {
         ),
         (
             "container-nesting",
-            Unavailable,
-            "this engine makes no containers within others",
+            Kernel,
+            "one that lies in another is its child in the kernel, which ends both together; the one \
+             around must have its first process",
         ),
         (
             "container-kill",

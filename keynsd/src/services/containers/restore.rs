@@ -22,6 +22,7 @@ pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
         .map_err(store_error("load the containers"))?;
     let mut records: Vec<_> = stored.into_iter().map(|(_, record)| record).collect();
     records.sort_by_key(|record| record.id);
+    let mut spoiled = Vec::new();
     for record in &mut records {
         if record.state == State::Created {
             // Registered, but perhaps never released; a first process that runs is found below.
@@ -31,11 +32,19 @@ pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
                 .is_ok_and(|(all, _)| !all.is_empty());
             if !started {
                 let mut lost = record.clone();
-                *record = daemon
+                // Those it is nested in are older.
+                let ancestors = daemon.containers.ancestors(record);
+                let found = daemon
                     .blocking("remove a process that never ran", move |e| {
-                        e.forget_first(&mut lost).map(|()| lost)
+                        e.forget_first(&mut lost, &ancestors).map(|()| lost)
                     })
-                    .await?;
+                    .await
+                    .and_then(|found| keep(daemon, record, &found).map(|()| found));
+                match found {
+                    Ok(found) => *record = found,
+                    // One container must not keep the daemon from the others.
+                    Err(error) => spoiled.push((record.id, error)),
+                }
             }
         }
         let cgroup = daemon
@@ -54,7 +63,12 @@ pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
         tracing::warn!(%error, "something is left of a former container");
     }
     for record in records {
-        if let Err(error) = resume(daemon, &record).await {
+        let spoiling = spoiled.iter().position(|(id, _)| *id == record.id);
+        let resumed = match spoiling {
+            Some(place) => Err(spoiled.swap_remove(place).1),
+            None => resume(daemon, &record).await,
+        };
+        if let Err(error) = resumed {
             tracing::warn!(
                 container_id = record.id.0,
                 cause = error.cause.as_deref(),
@@ -64,6 +78,16 @@ pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Stores a container that is not as it was.
+fn keep(daemon: &Daemon, former: &ContainerRecord, found: &ContainerRecord) -> Result<(), Error> {
+    if former == found {
+        return Ok(());
+    }
+    let what = "store a container without its first process";
+    let stored = daemon.store.put("containers", &found.id.to_string(), found);
+    stored.map_err(store_error(what))
 }
 
 async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Error> {

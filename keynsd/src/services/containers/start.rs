@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use keyns::engine::container::{ContainerId, ContainerRecord, ExitStatus, State};
+use keyns::engine::container::{ContainerId, ContainerRecord, ExitStatus, Namespace, State};
 use keyns::engine::process::{ProcessState, RunSpec};
 use keyns::engine::{Engine, EngineError, Exits, Prepared};
 use keyns_interfaces::containers::{ProcessInfo, Run, Started};
@@ -200,12 +200,17 @@ async fn release(
             }
         }
     };
-    let withdraw =
-        move |engine: &dyn Engine| engine.unregister(&mut record, &namespaces).map(|()| record);
+    let ancestors = daemon.containers.ancestors(&record);
+    let withdraw = move |engine: &dyn Engine| {
+        engine
+            .unregister(&mut record, &ancestors, &namespaces)
+            .map(|()| record)
+    };
     let restored = daemon.blocking(what, withdraw).await.and_then(|record| {
-        daemon
-            .containers
-            .change(id, |entry| entry.record.pins = record.pins);
+        daemon.containers.change(id, |entry| {
+            entry.record.pins = record.pins;
+            entry.record.object = record.object;
+        });
         persist(daemon, id, what)
     });
     if let Err(error) = restored {
@@ -249,7 +254,19 @@ fn demand_startable(
     match (first, record.state) {
         (true, State::Running) => Err(wrong("its first process runs already", "exec")),
         (false, State::Created) => Err(wrong("its first process was not started yet", "run")),
-        _ => Ok(record),
+        _ => match daemon.containers.ancestors(&record).first() {
+            // Its PID namespace comes to be with its first process.
+            Some(parent)
+                if parent.state == State::Created
+                    && parent.namespaces.contains(&Namespace::Pid) =>
+            {
+                Err(engine_error(
+                    what,
+                    &EngineError::NotStarted(parent.path.clone()),
+                ))
+            }
+            _ => Ok(record),
+        },
     }
 }
 

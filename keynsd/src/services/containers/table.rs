@@ -144,6 +144,14 @@ impl ContainerTable {
         lineage
     }
 
+    /// A container's parent, its parent's parent and so on.
+    #[must_use]
+    pub fn ancestors(&self, record: &ContainerRecord) -> Vec<ContainerRecord> {
+        record
+            .parent
+            .map_or_else(Vec::new, |parent| self.lineage(parent))
+    }
+
     /// The living children of a container.
     #[must_use]
     pub fn children(&self, id: ContainerId) -> Vec<ContainerRecord> {
