@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 kernel=$1
 shift
 suites=("$@")
-[ $# -gt 0 ] || suites=(engine_containers life keys_service upcalls container_objects key_lists)
+[ $# -gt 0 ] || suites=(engine_containers life keys_service upcalls container_objects key_lists parked_containers)
 # Takes its time, which one processor in user space does not have, on any engine.
 skip=(--skip a_flood_is_cut_off_while_the_host_is_served)
 

@@ -82,6 +82,11 @@ impl Monitors {
         }
     }
 
+    /// Whether the container has a monitor.
+    pub(super) fn is_there(&self, id: ContainerId) -> bool {
+        Channel::connect(&self.paths.monitor(id)).is_ok()
+    }
+
     /// Has a process started that waits for its release.
     pub(super) fn prepare(
         &self,
