@@ -31,7 +31,7 @@ const FAULTS: &str =
     "BUG|WARNING|INFO: |possible|Call Trace|KASAN|UBSAN|refcount_t|suspected memory leak";
 
 /// The programs of the self tests that come with the patches.
-const SELF_TESTS: [&str; 14] = [
+const SELF_TESTS: [&str; 15] = [
     "acl",
     "audit",
     "create",
@@ -46,6 +46,7 @@ const SELF_TESTS: [&str; 14] = [
     "queue",
     "root",
     "socket",
+    "stress",
 ];
 
 #[test]
