@@ -25,7 +25,7 @@ function __fish_keynsd_using_subcommand
 end
 
 complete -c keynsd -n "__fish_keynsd_needs_command" -l instance -d 'Name of the instance: its sockets are in /run/keyns/NAME, its state in /var/lib/keyns/NAME' -r
-complete -c keynsd -n "__fish_keynsd_needs_command" -l engine -d 'How containers are made: “mainline” works on every kernel, “patched” only where the kernel has container objects; “auto” is “mainline” so far [default: that of the settings, else auto]' -r -f -a "auto\t''
+complete -c keynsd -n "__fish_keynsd_needs_command" -l engine -d 'How containers are made: “mainline” works on every kernel, “patched” only where the kernel has container objects; “auto” is the better one, or that whose containers live [default: that of the settings, else auto]' -r -f -a "auto\t''
 mainline\t''
 patched\t''"
 complete -c keynsd -n "__fish_keynsd_needs_command" -l helpers -d 'Directory of keyns-stage, keyns-monitor and keyns-shelter [default: beside keynsd, else ../libexec/keyns]' -r -F

@@ -38,7 +38,8 @@ struct DaemonArgs {
     #[arg(long, value_name = "NAME", default_value = "main", value_parser = instance)]
     instance: Paths,
     /// How containers are made: “mainline” works on every kernel, “patched” only where the kernel has
-    /// container objects; “auto” is “mainline” so far [default: that of the settings, else auto]
+    /// container objects; “auto” is the better one, or that whose containers live [default: that of the
+    /// settings, else auto]
     #[arg(long, value_name = "ENGINE", value_parser = engine_parser())]
     engine: Option<EngineChoice>,
     /// Directory of keyns-stage, keyns-monitor and keyns-shelter [default: beside keynsd, else

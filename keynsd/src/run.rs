@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use keyns::engine::container::{ExitStatus, State};
+use keyns::engine::container::{ContainerRecord, ExitStatus, State};
 use keyns::engine::{Engine, Options};
 use keyns::feature::FeatureRow;
 use keyns::probe::KernelFacts;
@@ -121,10 +121,10 @@ async fn serve(
     let mut hangup = signal(SignalKind::hangup()).map_err(system("catch signals"))?;
     let manager = reloader.manager.clone();
     let listeners = ListenerSources::choose(&config, &manager, handed);
-    let (store, engine) = begin(&config, listeners.foreign(&config))
+    let (store, stored, engine) = begin(&config, listeners.foreign(&config))
         .inspect_err(|_| config.engine.withdraw(&config.paths))?;
     let features = engine.features(facts);
-    let daemon = restore(config, features, store, &engine)
+    let daemon = restore(config, features, store, stored, &engine)
         .await
         .inspect_err(|_| {
             // Whatever cannot be read may be about containers that live: then all of it stays.
@@ -285,6 +285,7 @@ async fn restore(
     config: Config,
     features: Vec<FeatureRow>,
     store: Store,
+    stored: Vec<ContainerRecord>,
     engine: &Arc<dyn Engine>,
 ) -> Result<Rc<Daemon>, StartError> {
     let daemon = Rc::new(Daemon {
@@ -301,24 +302,32 @@ async fn restore(
         config,
         features,
     });
-    containers::restore(&daemon).await?;
+    containers::restore(&daemon, stored).await?;
     // Grants to containers that ended are dropped, so the containers come first.
     keys::restore(&daemon).await?;
     daemon.upcalls.restore(&daemon);
     Ok(daemon)
 }
 
+/// The state, the containers in it, and the engine that can work on those.
+type Begun = (Store, Vec<ContainerRecord>, Arc<dyn Engine>);
+
 /// Opens the state and starts the engine.
-fn begin(config: &Config, foreign: Vec<PathBuf>) -> Result<(Store, Arc<dyn Engine>), StartError> {
+fn begin(config: &Config, foreign: Vec<PathBuf>) -> Result<Begun, StartError> {
     let store = Store::open(&config.paths.state()).map_err(system("open the state directory"))?;
-    let started = config.engine.start(Options {
+    let stored: Vec<(String, ContainerRecord)> = store
+        .load("containers")
+        .map_err(system("load the containers"))?;
+    let stored: Vec<_> = stored.into_iter().map(|(_, record)| record).collect();
+    let options = Options {
         paths: config.paths.clone(),
         helpers: config.helpers.clone(),
         service_uid: config.service_uid,
         foreign,
-    });
+    };
+    let started = config.engine.start(options, &stored);
     match started {
-        Ok(engine) => Ok((store, engine)),
+        Ok(engine) => Ok((store, stored, engine)),
         Err(error) => {
             // Removed only if this start has made it: what others stored may be all they have.
             store.withdraw();

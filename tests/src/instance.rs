@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use keyns::engine::EngineChoice;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -105,7 +106,15 @@ impl Instance {
     /// # Panics
     /// When it does not answer.
     pub fn start_daemon(&mut self) {
-        self.spawn_daemon();
+        self.start_daemon_by(engine());
+    }
+
+    /// Same with the engine that is named.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn start_daemon_by(&mut self, engine: EngineChoice) {
+        self.spawn_daemon_by(engine);
         let deadline = Instant::now() + PATIENCE;
         while self.run(&["container", "list"]).code != 0 {
             let ended = self
@@ -126,6 +135,10 @@ impl Instance {
     /// # Panics
     /// When it cannot be executed.
     pub fn spawn_daemon(&mut self) {
+        self.spawn_daemon_by(engine());
+    }
+
+    fn spawn_daemon_by(&mut self, engine: EngineChoice) {
         let log = File::options()
             .append(true)
             .create(true)
@@ -133,7 +146,7 @@ impl Instance {
             .unwrap();
         let child = Command::new(bin_dir().join("keynsd"))
             .env("RUST_LOG", self.level)
-            .args(["--engine", &engine().to_string()])
+            .args(["--engine", &engine.to_string()])
             .args(["--instance", &self.name, "--transient", "--helpers"])
             .arg(bin_dir())
             .args(["--service-uid", &self.service_uid.to_string()])
@@ -154,6 +167,18 @@ impl Instance {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
+    }
+
+    /// Starts a daemon that refuses to, and returns what it says.
+    ///
+    /// # Panics
+    /// When it serves.
+    pub fn refused_daemon(&mut self, engine: EngineChoice) -> String {
+        let before = self.log().len();
+        self.spawn_daemon_by(engine);
+        let status = self.daemon.take().unwrap().wait().unwrap();
+        assert_eq!(status.code(), Some(1), "{}", self.log());
+        self.log().split_off(before)
     }
 
     /// The daemon's process.

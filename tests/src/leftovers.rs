@@ -35,12 +35,13 @@ pub fn remove(programs: &Path) -> Result<Vec<String>, EngineError> {
         }
         end_monitors(&paths).map_err(EngineError::system("end the monitors"))?;
         for service_uid in service_uids(pid).map_err(EngineError::system("read key users"))? {
-            let engine = EngineChoice::Auto.start(Options {
+            let options = Options {
                 paths: paths.clone(),
                 helpers: programs.to_owned(),
                 service_uid,
                 foreign: Vec::new(),
-            })?;
+            };
+            let engine = EngineChoice::Auto.start(options, &[])?;
             engine.reconcile(&[])?;
             engine.dissolve()?;
         }

@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use keyns::engine::EngineChoice;
 use keyns_tests::bin_dir;
 use keyns_tests::instance::{Instance, PATIENCE, Ran};
 
@@ -190,6 +191,43 @@ fn a_request_is_answered_out_of_the_kernels_queue_and_no_program_is_started() {
         assert!(answer.wait().unwrap().success());
         let asked = asker.wait_with_output().unwrap();
         assert!(asked.status.success());
+    }
+    instance.stop();
+}
+
+#[test]
+fn a_daemon_started_anew_keeps_to_the_engine_of_the_containers_that_live() {
+    let mut instance = Instance::start("engines");
+    // An idle daemon has nothing of the former engine's.
+    instance.kill_daemon();
+    instance.start_daemon_by(EngineChoice::Mainline);
+    container(&instance, "web");
+    instance.kill_daemon();
+    let refused = instance.refused_daemon(EngineChoice::Patched);
+    assert!(
+        refused.contains(
+            "container “web” lives and is one of the engine “mainline”: start with --engine mainline"
+        ),
+        "{refused}"
+    );
+    instance.start_daemon_by(EngineChoice::Auto);
+    let listed = instance.ok(&["container", "list"]);
+    assert!(listed.contains("running"), "{listed}");
+    assert!(!instance.has("grant-inval-apart"));
+    instance.ok(&["container", "kill", "web"]);
+    // Where the kernel has containers, they are used from here on.
+    instance.kill_daemon();
+    instance.start_daemon_by(EngineChoice::Auto);
+    assert_eq!(
+        instance.has("grant-inval-apart"),
+        instance.has("kernel-containers") && instance.has("kernel-key-acls")
+    );
+    container(&instance, "web");
+    if instance.has("grant-inval-apart") {
+        instance.kill_daemon();
+        let refused = instance.refused_daemon(EngineChoice::Mainline);
+        assert!(refused.contains("one of the engine “patched”"), "{refused}");
+        instance.start_daemon();
     }
     instance.stop();
 }

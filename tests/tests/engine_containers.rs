@@ -29,12 +29,15 @@ impl Engine {
         let paths = Paths::new(&unique("engine")).unwrap();
         let service_uid = keyns_tests::service_uid();
         let engine = keyns_tests::engine()
-            .start(Options {
-                paths: paths.clone(),
-                helpers: bin_dir(),
-                service_uid,
-                foreign: Vec::new(),
-            })
+            .start(
+                Options {
+                    paths: paths.clone(),
+                    helpers: bin_dir(),
+                    service_uid,
+                    foreign: Vec::new(),
+                },
+                &[],
+            )
             .unwrap();
         Self {
             engine,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::container::{ContainerRecord, State};
 use super::contract::Engine;
 use super::error::EngineError;
 use super::mainline::Mainline;
@@ -28,7 +29,8 @@ pub struct Options {
 /// The engine that somebody asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// The one for stock kernels, as long as it is the only one that does everything.
+    /// The one whose containers live; else the one for kernels with container objects, where this is
+    /// such a kernel, else the one for stock kernels.
     #[default]
     Auto,
     /// The one for stock kernels.
@@ -38,15 +40,50 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
-    /// Starts the engine.
+    /// Starts the engine. `stored` are the containers of a former daemon, those that live among them
+    /// made by one engine and known to no other.
     ///
     /// # Errors
-    /// A sentence for everything this machine lacks.
-    pub fn start(self, options: Options) -> Result<Arc<dyn Engine>, EngineError> {
-        match self {
-            Self::Auto | Self::Mainline => Ok(Arc::new(Mainline::start(options)?)),
+    /// A sentence for everything this machine lacks; and where the containers are another engine's.
+    pub fn start(
+        self,
+        options: Options,
+        stored: &[ContainerRecord],
+    ) -> Result<Arc<dyn Engine>, EngineError> {
+        match self.settle(stored, || Patched::check().is_ok())? {
             Self::Patched => Ok(Arc::new(Patched::start(options)?)),
+            Self::Auto | Self::Mainline => Ok(Arc::new(Mainline::start(options)?)),
         }
+    }
+
+    /// One of the two engines.
+    fn settle(
+        self,
+        stored: &[ContainerRecord],
+        is_patched: impl FnOnce() -> bool,
+    ) -> Result<Self, EngineError> {
+        // Those of before a reboot have no cgroup.
+        let lives =
+            |record: &&ContainerRecord| record.state != State::Dead && record.cgroup.is_dir();
+        let Some(record) = stored.iter().find(lives) else {
+            return Ok(match self {
+                Self::Auto if is_patched() => Self::Patched,
+                Self::Auto => Self::Mainline,
+                chosen => chosen,
+            });
+        };
+        let maker = match record.object {
+            Some(_) => Self::Patched,
+            None => Self::Mainline,
+        };
+        if self == Self::Auto || self == maker {
+            return Ok(maker);
+        }
+        Err(EngineError::Refused(format!(
+            "container “{}” lives and is one of the engine “{maker}”: start with --engine {maker}, \
+             or end it there first",
+            record.path
+        )))
     }
 
     /// Takes back what a start that failed has made, as far as nothing of the instance is in it.

@@ -14,12 +14,15 @@ use keyns_tests::{bin_dir, service_uid, unique};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name = unique("doomed");
-    let engine = keyns_tests::engine().start(Options {
-        paths: Paths::new(&name)?,
-        helpers: bin_dir(),
-        service_uid: service_uid(),
-        foreign: Vec::new(),
-    })?;
+    let engine = keyns_tests::engine().start(
+        Options {
+            paths: Paths::new(&name)?,
+            helpers: bin_dir(),
+            service_uid: service_uid(),
+            foreign: Vec::new(),
+        },
+        &[],
+    )?;
     let spec = ContainerSpec {
         id: ContainerId(1),
         path: "web".parse()?,

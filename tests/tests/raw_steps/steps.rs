@@ -126,7 +126,7 @@ fn keyring(world: &mut World, cast: &mut Cast) {
     let serial = cast.container["keyring"].to_string();
     let about = described(&mut cast.manager, &serial);
     world.found("description", &about[4]);
-    world.found("mask", &about[3]);
+    world.found("permissions", format!("mask {}", about[3]));
     let session = cast.inside.list(SESSION);
     world.found(
         "in-session",
@@ -201,10 +201,13 @@ fn grant(world: &mut World, cast: &mut Cast) {
     let stored = try_grant(world, cast, "demo/user:demo:stored", &accepted, false).unwrap();
     let stored = stored["grant"]["copy"].to_string();
     let copy = cast.copy.clone();
-    world.found("copy", described(&mut cast.manager, &copy)[3].clone());
+    world.found(
+        "copy",
+        format!("mask {}", described(&mut cast.manager, &copy)[3]),
+    );
     world.found(
         "stored-copy",
-        described(&mut cast.manager, &stored)[3].clone(),
+        format!("mask {}", described(&mut cast.manager, &stored)[3]),
     );
     world.found("own-copy", yes(copy != token));
 

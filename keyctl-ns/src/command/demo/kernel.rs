@@ -5,9 +5,11 @@ use std::path::Path;
 
 use keyns::proc_keys::{self, ProcKey};
 use keyns_sys::KeySerial;
+use keyns_sys::container_key::Named;
 
 use super::shell::Ran;
 use crate::error::CommandError;
+use crate::key_list::KeyList;
 
 /// How a request_key(2) of the probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +122,35 @@ pub fn visible_keys() -> Result<Vec<ProcKey>, CommandError> {
 pub fn visible_key(serial: i32) -> Result<Option<ProcKey>, CommandError> {
     let wanted = KeySerial::new(serial);
     Ok(visible_keys()?.into_iter().find(|key| key.serial == wanted))
+}
+
+/// What a key permits to whom: its list of rights without the owner's, which is the host's root; where
+/// it has none, its mask.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn permissions(serial: i32) -> Result<String, CommandError> {
+    let serial = KeySerial::new(serial);
+    let list = KeyList::of(serial)
+        .map_err(|error| CommandError::io(format!("cannot read the rights of {serial}"), &error))?;
+    let Some(list) = list.filter(KeyList::is_set) else {
+        let mask = visible_key(serial.raw())?.map_or(0, |key| key.mask.raw());
+        return Ok(format!("mask {mask:08x}"));
+    };
+    let others = list.entries().filter(|entry| entry.0 != Named::Owner);
+    let entries = others.map(|(subject, rights, dead)| {
+        let who = match subject {
+            Named::Everyone => "everyone".into(),
+            Named::Group => "group".into(),
+            Named::Owner => "owner".into(),
+            Named::Possessor => "possessor".into(),
+            Named::Container(number) => format!("container {number}"),
+            Named::Other(kind, number) => format!("{kind}:{number}"),
+        };
+        let dead = if dead { " (dead)" } else { "" };
+        format!("{who}{dead}: {rights}")
+    });
+    Ok(entries.collect::<Vec<_>>().join("; "))
 }
 
 /// Reads a file of `/proc` or `/sys`.

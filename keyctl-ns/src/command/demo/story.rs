@@ -8,7 +8,7 @@ use keyns_interfaces::Method;
 use keyns_interfaces::containers::{ContainerInfo, Show, Shown};
 use keyns_interfaces::upcalls::{List, UpcallInfo};
 
-use super::kernel::Answer;
+use super::kernel::{self, Answer};
 use super::machine::{Machine, Made};
 use super::programs::Programs;
 use super::server::Server;
@@ -43,6 +43,8 @@ pub struct Story {
     pub made: Made,
     /// `/sbin/request-key`, while it is taken over.
     pub taken: Option<TakeOver>,
+    /// Whether rights of a container to a key are entries in a list of the kernel, not bits of a mask.
+    pub lists: bool,
     /// The container.
     pub container: Option<ContainerInfo>,
     /// The token's serial.
@@ -68,6 +70,7 @@ impl Story {
                 ..Made::default()
             },
             taken: None,
+            lists: false,
             container: None,
             token: 0,
             private: 0,
@@ -114,6 +117,30 @@ impl Story {
         self.container
             .as_ref()
             .ok_or_else(|| CommandError::failure("there is no container"))
+    }
+
+    /// What comes with the right to search a key.
+    #[must_use]
+    pub fn implied(&self) -> &'static [&'static str] {
+        if self.lists {
+            &["read"]
+        } else {
+            &["read", "inval"]
+        }
+    }
+
+    /// What the kernel should say of a key that is the container's with these rights of it, or with
+    /// this mask where it has no lists.
+    ///
+    /// # Errors
+    /// When the container has no process.
+    pub fn permissions(&self, mask: &str, rights: &str) -> Result<String, CommandError> {
+        if !self.lists {
+            return Ok(format!("mask {mask}"));
+        }
+        let pid = self.container()?.init_pid.unwrap_or_default();
+        let number = kernel::status(pid, "Container")?;
+        Ok(format!("container {number}: {rights}"))
     }
 
     /// Waits until a request with this description waits for an answer.

@@ -11,16 +11,11 @@ use super::life::persist;
 use super::start::watch;
 use crate::daemon::{Daemon, store_error};
 
-/// Loads the containers of the store and compares them with what the kernel has.
+/// Compares the containers of the store with what the kernel has.
 ///
 /// # Errors
-/// When store or kernel cannot be read; a container that cannot be found again is ended instead.
-pub async fn restore(daemon: &Rc<Daemon>) -> Result<(), Error> {
-    let stored: Vec<(String, ContainerRecord)> = daemon
-        .store
-        .load("containers")
-        .map_err(store_error("load the containers"))?;
-    let mut records: Vec<_> = stored.into_iter().map(|(_, record)| record).collect();
+/// When the kernel cannot be read; a container that cannot be found again is ended instead.
+pub async fn restore(daemon: &Rc<Daemon>, mut records: Vec<ContainerRecord>) -> Result<(), Error> {
     records.sort_by_key(|record| record.id);
     let mut spoiled = Vec::new();
     for record in &mut records {

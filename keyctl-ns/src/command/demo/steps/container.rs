@@ -143,11 +143,8 @@ pub(super) fn keyring(step: &Step<'_>, story: &mut Story) -> Result<(), CommandE
         format!("/proc/keys, key {serial}"),
         shown.unwrap_or_default(),
     );
-    let (description, mask) = line.map_or_else(Default::default, |key| {
-        (
-            String::from_utf8_lossy(&key.summary).into_owned(),
-            format!("{:08x}", key.mask.raw()),
-        )
+    let description = line.map_or_else(String::new, |key| {
+        String::from_utf8_lossy(&key.summary).into_owned()
     });
     step.check(
         "description",
@@ -156,10 +153,10 @@ pub(super) fn keyring(step: &Step<'_>, story: &mut Story) -> Result<(), CommandE
         "the kernel has it by this name",
     );
     step.check(
-        "mask",
-        mask,
-        "083f0000",
-        "a process that possesses it may search it, but not add to it, take from it or change it",
+        "permissions",
+        kernel::permissions(serial)?,
+        story.permissions("083f0000", "search,link")?,
+        "a process of the container may search it, but not add to it, take from it or change it",
     );
     let ran = step.must(&Line::inside(CONTAINER, &["ring"]))?;
     let rings = rings(&ran.stdout);

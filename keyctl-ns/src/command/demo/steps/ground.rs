@@ -47,6 +47,12 @@ pub(super) fn features(step: &Step<'_>, story: &mut Story) -> Result<(), Command
         .filter(|feature| !known.contains(&feature.enforcer.as_str()))
         .map(|feature| feature.name.as_str())
         .collect();
+    let enforced = |name: &str| {
+        features
+            .iter()
+            .any(|row| row.name == name && row.enforcer == "kernel")
+    };
+    story.lists = enforced("grant-inval-apart");
     step.check(
         "enforcers",
         odd.join(","),
@@ -67,12 +73,9 @@ pub(super) fn features(step: &Step<'_>, story: &mut Story) -> Result<(), Command
             .ok()
             .map(|byte| byte & 1 != 0)
     });
-    let row = features
-        .iter()
-        .find(|feature| feature.name == "key-names-per-user-namespace");
     step.check(
         "capabilities",
-        yes(row.is_some_and(|row| row.enforcer == "kernel")),
+        yes(enforced("key-names-per-user-namespace")),
         yes(by_kernel.unwrap_or(false)),
         "the table agrees with what the kernel itself says it can do",
     );

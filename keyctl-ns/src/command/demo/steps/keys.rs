@@ -70,28 +70,29 @@ pub(super) fn add(step: &Step<'_>, story: &mut Story) -> Result<(), CommandError
     Ok(())
 }
 
-fn grant_line(key: &str, accept: bool) -> Line {
+fn grant_line(key: &str, options: &[&str]) -> Line {
     let words = ["grant", key, "container:demo", "search"];
-    let accepted: &[&str] = if accept {
-        &["--accept-implied", "read,inval"]
-    } else {
-        &[]
-    };
-    Line::keyctl(&[&words, accepted].concat())
+    Line::keyctl(&[&words, options].concat())
 }
 
-pub(super) fn grant_refused(step: &Step<'_>, _: &mut Story) -> Result<(), CommandError> {
-    step.say("On this kernel a process that may search a key may also read and invalidate it.");
-    let ran = step.run(&grant_line("%user:demo:token", false))?;
+pub(super) fn grant_refused(step: &Step<'_>, story: &mut Story) -> Result<(), CommandError> {
+    let implied = story.implied();
+    step.say(format!(
+        "On this kernel a process that may search a key may also {} it.",
+        if story.lists {
+            "read"
+        } else {
+            "read and invalidate"
+        }
+    ));
+    let ran = step.run(&grant_line("%user:demo:token", &[]))?;
     step.check(
         "exit",
         ran.status,
         8,
         "the grant is refused with the exit code for it",
     );
-    let named = ["read", "inval"]
-        .iter()
-        .all(|right| ran.stderr.contains(right));
+    let named = implied.iter().all(|right| ran.stderr.contains(right));
     step.check(
         "named",
         yes(named),
@@ -105,9 +106,8 @@ pub(super) fn grant_refused(step: &Step<'_>, _: &mut Story) -> Result<(), Comman
         "ENOKEY",
         "the container has not got the key",
     );
-    let words = ["grant", "%user:demo:token", "container:demo", "search"];
-    let accepted = ["--accept-implied", "read,inval", "--dry-run"];
-    let dry = step.run(&Line::keyctl(&[&words[..], &accepted].concat()))?;
+    let accepted = ["--accept-implied", &implied.join(","), "--dry-run"];
+    let dry = step.run(&grant_line("%user:demo:token", &accepted))?;
     step.control(
         "accepted",
         dry.status,
@@ -118,8 +118,10 @@ pub(super) fn grant_refused(step: &Step<'_>, _: &mut Story) -> Result<(), Comman
 }
 
 pub(super) fn grant(step: &Step<'_>, story: &mut Story) -> Result<(), CommandError> {
-    step.must(&grant_line("%user:demo:token", true))?;
-    step.must(&grant_line("demo/user:demo:stored", true))?;
+    let implied = story.implied().join(",");
+    let accepted = ["--accept-implied", &implied];
+    step.must(&grant_line("%user:demo:token", &accepted))?;
+    step.must(&grant_line("demo/user:demo:stored", &accepted))?;
     step.must(&Line::keyctl(&["acl", "%user:demo:token"]))?;
     let keyring = story.ask(&GetKeyring {
         container: CONTAINER.to_owned(),
@@ -148,9 +150,12 @@ pub(super) fn grant(step: &Step<'_>, story: &mut Story) -> Result<(), CommandErr
         );
         step.check(
             check,
-            line.map_or_else(String::new, |key| format!("{:08x}", key.mask.raw())),
-            "083f0000",
-            format!("the container's copy of {description} gives it search, which implies read and inval"),
+            kernel::permissions(copy.serial)?,
+            story.permissions("083f0000", "read,search")?,
+            format!(
+                "the container's copy of {description} gives it search, which implies {}",
+                story.implied().join(" and ")
+            ),
         );
     }
     step.check(
