@@ -32,7 +32,7 @@ const FAULTS: &str =
     "BUG|WARNING|INFO: |possible|Call Trace|KASAN|UBSAN|refcount_t|suspected memory leak";
 
 /// The programs of the self tests that come with the patches.
-const SELF_TESTS: [&str; 18] = [
+const SELF_TESTS: [&str; 19] = [
     "acl",
     "audit",
     "create",
@@ -50,6 +50,7 @@ const SELF_TESTS: [&str; 18] = [
     "queue",
     "root",
     "socket",
+    "stress",
     "who",
 ];
 
