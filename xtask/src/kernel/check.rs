@@ -7,6 +7,7 @@ mod clock;
 mod combination;
 mod compared;
 mod inventory;
+mod look;
 mod machine;
 mod program;
 mod scope;
@@ -165,7 +166,7 @@ impl Check {
             let name = patch.file_name().unwrap_or_default();
             eprintln!("{}", name.display());
             self.step(of, "style", |check| check.style(patch));
-            before = Some(self.warnings(&touched)?);
+            before = Some(self.warnings(&touched)?.0);
         }
         source.apply(&self.tree, patch)?;
         if touched.options {

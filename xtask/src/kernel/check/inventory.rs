@@ -4,22 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use super::Combination;
+use super::look::Look;
 
 /// The last operation of keyctl(2) that Linux has without the patches, `KEYCTL_WATCH_KEY`.
 const LAST_OPERATION: u32 = 32;
 const ENOSYS: &str = "-38";
 const EOPNOTSUPP: &str = "-95";
-/// What a kernel says when it finds a fault in itself.
-const FAULTS: [&str; 7] = [
-    "BUG",
-    "WARNING",
-    "INFO: ",
-    "Call Trace",
-    "UBSAN",
-    "refcount_t",
-    // By `kernel/first-process`, of the messages.
-    "cannot be read: ",
-];
 /// Where programs find the numbers of all of it.
 const ABI: &str = "/proc/sys/kernel/containers/abi";
 /// Calls that are there with keys alone, and their numbers on x86-64.
@@ -88,20 +78,11 @@ impl Inventory {
 
     /// What is not as it must be, in what the first process said.
     pub(super) fn compare(&self, with: Combination, said: &str) -> Vec<String> {
-        let look = Look(
-            said.lines()
-                .filter_map(|line| line.split_once("look: "))
-                .map(|(_, look)| look.trim_end())
-                .collect(),
-        );
+        let look = Look::read(said);
+        let mut faults = look.faults();
         if !look.has("end") {
-            return vec!["the first process did not come to its end".to_owned()];
+            return faults;
         }
-        let mut faults: Vec<String> = look
-            .all("kernel ")
-            .filter(|line| FAULTS.iter().any(|fault| line.contains(fault)))
-            .map(|line| format!("the kernel said: {line}"))
-            .collect();
         let mut must = |wanted: bool, there: bool, what: &str| match (wanted, there) {
             (true, false) => faults.push(format!("{what} is not there")),
             (false, true) => faults.push(format!("{what} is there")),
@@ -157,32 +138,6 @@ impl Inventory {
             faults.push(format!("{ABI} lists a keyring, and there are no keys"));
         }
         faults
-    }
-}
-
-/// What the first process said, without what the kernel said.
-struct Look<'a>(Vec<&'a str>);
-
-impl Look<'_> {
-    fn has(&self, line: &str) -> bool {
-        self.0.contains(&line)
-    }
-
-    /// The rest of each line that begins so.
-    fn all<'a>(&'a self, beginning: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter_map(move |line| line.strip_prefix(beginning))
-    }
-
-    /// What a call gave.
-    fn answer(&self, kind: &str, name: &str) -> Option<&str> {
-        self.0.iter().find_map(|line| {
-            line.strip_prefix(kind)?
-                .strip_prefix(' ')?
-                .strip_prefix(name)?
-                .strip_prefix(' ')
-        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::look::Look;
 use super::program::said_nothing;
 use super::scope::number;
 use super::{Check, Combination, Series};
@@ -30,7 +31,7 @@ impl Check {
         self.step(of, "with it", |check| {
             check.self_tests()?;
             let results = check.results(with, test)?;
-            if results.bad.is_empty() && results.good.iter().any(|good| good.contains(result)) {
+            if results.whole(result) {
                 Ok(format!("{test}: {} results", results.good.len()))
             } else {
                 Err(vec![format!("{test} does not pass: {results:?}")])
@@ -72,22 +73,29 @@ impl Check {
 struct Results {
     good: Vec<String>,
     bad: Vec<String>,
+    /// Whether the program succeeded.
+    passed: bool,
+    /// What else went wrong.
+    faults: Vec<String>,
 }
 
 impl Results {
     fn read(said: &str) -> Self {
-        let mut results = Self::default();
-        for line in said.lines() {
-            let Some((_, line)) = line.split_once("look: program ") else {
-                continue;
-            };
-            if let Some(bad) = line.strip_prefix("not ok ") {
-                results.bad.push(bad.to_owned());
-            } else if let Some(good) = line.strip_prefix("ok ") {
-                results.good.push(good.to_owned());
-            }
+        let look = Look::read(said);
+        let that_are = |how: &str| look.all(how).map(str::to_owned).collect();
+        Self {
+            good: that_are("program ok "),
+            bad: that_are("program not ok "),
+            passed: look.has("status 0"),
+            faults: look.faults(),
         }
-        results
+    }
+
+    fn whole(&self, result: &str) -> bool {
+        self.passed
+            && self.bad.is_empty()
+            && self.faults.is_empty()
+            && self.good.iter().any(|good| good.contains(result))
     }
 }
 
@@ -95,15 +103,34 @@ impl Results {
 mod tests {
     use super::*;
 
+    const SAID: &str = "\
+[1.0] look: program ok 1 one
+look: program ok 2 two
+ok 3 three
+look: status 0
+look: kernel <4>Checking things
+look: end
+";
+
     #[test]
-    fn results_are_the_lines_of_the_program() {
-        let said = "[1.0] look: program ok 1 one\nlook: program not ok 2 two\nok 3 three\n";
-        assert_eq!(
-            Results::read(said),
-            Results {
-                good: vec!["1 one".to_owned()],
-                bad: vec!["2 two".to_owned()],
-            }
-        );
+    fn a_test_passes_whose_results_are_all_good_and_there() {
+        let results = Results::read(SAID);
+        assert_eq!(results.good, ["1 one", "2 two"]);
+        assert!(results.whole("two") && !results.whole("three"));
+    }
+
+    #[test]
+    fn a_test_that_fails_dies_or_harms_the_kernel_does_not_pass() {
+        for (line, other) in [
+            ("ok 2 two", "not ok 2 two"),
+            ("status 0", "status 11"),
+            ("look: end\n", ""),
+            ("Checking", "BUG: checking"),
+        ] {
+            assert!(
+                !Results::read(&SAID.replace(line, other)).whole("one"),
+                "{line}"
+            );
+        }
     }
 }

@@ -28,11 +28,6 @@ impl Warnings {
         warnings
     }
 
-    /// Drops what was said about these files.
-    pub(super) fn forget(&mut self, files: &[&String]) {
-        self.0.retain(|(file, _), _| !files.contains(&file));
-    }
-
     pub(super) fn count(&self) -> usize {
         self.0.values().map(Vec::len).sum()
     }
@@ -73,13 +68,6 @@ kernel/exit.c:5: warning: Function parameter 'a' not described in 'b'
         let after = Warnings::read(&BEFORE.replace("12:3", "40:3"), "/tree");
         assert_eq!(before.count(), 2);
         assert!(after.that_are_not_in(&before).is_empty());
-    }
-
-    #[test]
-    fn what_is_forgotten_of_a_file_is_all_of_it() {
-        let mut warnings = Warnings::read(BEFORE, "/tree");
-        warnings.forget(&[&"kernel/exit.c".to_owned()]);
-        assert_eq!(warnings.count(), 1);
     }
 
     #[test]
