@@ -31,9 +31,12 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 command -v gdbus >/dev/null || missing+=(libglib2.0-bin)
 [ -e /usr/lib/python3/dist-packages/jeepney ] || missing+=(python3-jeepney)
 if [ "${1:-}" = kernel ]; then
-    for program in make flex bison bc patch perl; do
+    for program in make flex bison bc patch perl git sparse; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
+    # With which the kernel's own scripts look for licences.
+    [ -e /usr/lib/python3/dist-packages/ply ] || missing+=(python3-ply)
+    [ -e /usr/lib/python3/dist-packages/git ] || missing+=(python3-git)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

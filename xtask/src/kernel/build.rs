@@ -58,7 +58,7 @@ pub(super) fn kernel(variant: Variant) -> Result<PathBuf, Fault> {
     Ok(wanted)
 }
 
-fn remove(directory: &Path) -> Result<(), Fault> {
+pub(super) fn remove(directory: &Path) -> Result<(), Fault> {
     if directory.exists() {
         fs::remove_dir_all(directory)
             .map_err(|error| format!("cannot remove {}: {error}", directory.display()))?;
@@ -111,14 +111,16 @@ fn build(
     Ok(built)
 }
 
-fn make(tree: &Path, objects: &Path) -> Command {
+/// With the compiler behind ccache, where it is installed.
+pub(super) fn make(tree: &Path, objects: &Path) -> Command {
     let mut make = Command::new("nice");
     make.args(["make", "--silent", "ARCH=um"])
         .arg("--directory")
         .arg(tree)
         .arg(format!("O={}", objects.display()));
     if Command::new("ccache").arg("--version").output().is_ok() {
-        make.arg("CC=ccache gcc");
+        // Which files were read, the compiler says: they need not be found out beforehand.
+        make.arg("CC=ccache gcc").env("CCACHE_DEPEND", "1");
     }
     make
 }
@@ -152,11 +154,11 @@ pub(super) fn configure(tree: &Path, objects: &Path, lines: &str) -> Result<(), 
 }
 
 /// Compiles on all processors, without getting in anybody's way.
-pub(super) fn compile(tree: &Path, objects: &Path) -> Result<(), Fault> {
-    let processors = output(&mut Command::new("nproc"))?;
-    succeed(
-        make(tree, objects)
-            .arg(format!("--jobs={processors}"))
-            .arg("linux"),
-    )
+/// As many at once as there are processors.
+pub(super) fn jobs() -> Result<String, Fault> {
+    Ok(format!("--jobs={}", output(&mut Command::new("nproc"))?))
+}
+
+fn compile(tree: &Path, objects: &Path) -> Result<(), Fault> {
+    succeed(make(tree, objects).arg(jobs()?).arg("linux"))
 }

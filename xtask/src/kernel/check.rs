@@ -1,54 +1,263 @@
-//! What must hold for the series: every patch applies, follows the style of the kernel and compiles
-//! without a warning.
+//! What must hold for the series, patch by patch: it applies, follows the style of the kernel, gives
+//! rise to no warning, and leaves a kernel that compiles and boots whatever is switched on of it.
+//!
+//! A fault ends nothing but its step, so that one run finds all of them.
+
+mod clock;
+mod combination;
+mod compared;
+mod inventory;
+mod look;
+mod machine;
+mod program;
+mod scope;
+mod taken_back;
+mod touched;
+mod warnings;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::build::{Variant, compile, configure};
-use super::series::Series;
+use super::build::{self, Variant, jobs, make};
+use super::series::{Series, text};
 use super::source::Source;
 use super::{Fault, cache, succeed};
 use crate::root;
+use clock::Clock;
+use combination::Combination;
+use inventory::Inventory;
+use program::{said, said_nothing};
+pub(super) use scope::Scope;
+use scope::number;
+use taken_back::TAKEN_BACK;
+use touched::Touched;
+use warnings::Warnings;
 
 /// What is found and stays; `kernel/README.md` says why.
 const ACCEPTED: &str = "ENOTSUPP,FILE_PATH_CHANGES,EMBEDDED_FUNCTION_NAME,VOLATILE";
 
-pub(super) fn all() -> Result<(), Fault> {
+/// Most of the sources, which takes long to write and to remove: other architectures and drivers. The
+/// files that say which options there are stay.
+const NOT_NEEDED: [&str; 8] = [
+    "Documentation/devicetree/*",
+    "arch/[!Kux]*/*.[cdhS]*",
+    "arch/xtensa/*.[cdhS]*",
+    "drivers/[!abct]*/*.[ch]",
+    "sound/*.[ch]",
+    "drivers/c[lr]*/*.[ch]",
+    "tools/perf/*",
+    "tools/testing/selftests/[!ck]*/*",
+];
+
+pub(super) fn series(scope: &Scope) -> Result<(), Fault> {
+    if super::output(Command::new("id").arg("-u"))? != "0" {
+        return Err("booting kernels needs root, which has process namespaces".to_owned());
+    }
     succeed(Command::new(root().join("tools/requirements.sh")).arg("kernel"))?;
     let source = Source::fetch()?;
     let series = Series::read(Variant::default())?;
-    let plain = Series::read(Variant {
-        unpatched: true,
-        ..Variant::default()
-    })?;
-    let work = cache()?.join(format!("check.{}", std::process::id()));
-    fs::create_dir_all(&work)
-        .map_err(|error| format!("cannot make {}: {error}", work.display()))?;
-    let checked = source.unpack(&work).and_then(|tree| {
-        let objects = work.join("objects");
+    for wanted in &scope.numbers {
+        if !series.patches().iter().any(|patch| number(patch) == wanted) {
+            return Err(format!("there is no patch {wanted} in kernel/patches"));
+        }
+    }
+    // Always the same place, which ccache takes for a part of what is compiled.
+    let work = cache()?.join("check");
+    let failed = |error: std::io::Error| format!("cannot make {}: {error}", work.display());
+    fs::create_dir_all(cache()?).map_err(failed)?;
+    let lock = fs::File::create(work.with_extension("lock")).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    build::remove(&work)?;
+    fs::create_dir(&work).map_err(failed)?;
+
+    let begun = Clock::now();
+    let checked = Check::of(&source, &work).map(|mut check| {
+        check.all(&source, &series, scope);
+        check.faults
+    });
+    build::remove(&work)?;
+    drop(lock);
+    let faults = checked?;
+    eprintln!("{} patches in {}", series.patches().len(), begun.passed());
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} faults\n{}", faults.len(), faults.join("\n")))
+    }
+}
+
+/// A step's faults, or how it went.
+type Step = Result<String, Vec<String>>;
+
+struct Check {
+    work: PathBuf,
+    tree: PathBuf,
+    faults: Vec<String>,
+    /// Whether the sources have the option, with the patches applied so far.
+    containers: bool,
+    /// What is configured by the options as they are now.
+    configured: Vec<Combination>,
+}
+
+impl Check {
+    fn of(source: &Source, work: &Path) -> Result<Self, Fault> {
+        let tree = source.unpack_without(work, &NOT_NEEDED)?;
+        // scripts/spdxcheck.py, which checkpatch.pl calls, reads the licences out of a repository.
+        let git = |words: &[&str]| succeed(Command::new("git").arg("-C").arg(&tree).args(words));
+        git(&["init", "--quiet"])?;
+        git(&["add", "--force", "LICENSES", "include"])?;
+        git(&[
+            "-c",
+            "user.name=check",
+            "-c",
+            "user.email=check@localhost",
+            "commit",
+            "--quiet",
+            "--message=base",
+        ])?;
+        Ok(Self {
+            work: work.to_owned(),
+            tree,
+            faults: Vec::new(),
+            containers: false,
+            configured: Vec::new(),
+        })
+    }
+
+    fn all(&mut self, source: &Source, series: &Series, scope: &Scope) {
         for patch in series.patches() {
-            eprintln!("{}", patch.strip_prefix(root()).unwrap_or(patch).display());
-            succeed(
-                Command::new("perl")
-                    .arg(tree.join("scripts/checkpatch.pl"))
-                    .args(["--strict", "--quiet", "--ignore", ACCEPTED, "--root"])
-                    .arg(&tree)
-                    .arg(patch),
-            )?;
-            source.apply(&tree, patch)?;
-            // The option that switches the series on comes with one of its patches.
-            let kconfig = fs::read_to_string(tree.join("init/Kconfig")).unwrap_or_default();
-            let lines = if kconfig.contains("config CONTAINERS\n") {
-                series.configuration()?
-            } else {
-                plain.configuration()?
-            };
-            configure(&tree, &objects, &(lines + "CONFIG_WERROR=y\n"))?;
-            compile(&tree, &objects)?;
+            if let Err(fault) = self.patch(source, patch, scope) {
+                // The others want this one.
+                self.faults.push(fault);
+                return;
+            }
+        }
+        let last = series.patches().last();
+        if !scope.no_boot && last.is_some_and(|last| scope.includes(last)) {
+            for taken in TAKEN_BACK {
+                self.takes_back(series, taken);
+            }
+        }
+    }
+
+    /// One step: a line on how it went and how long it took.
+    fn step(&mut self, of: &str, name: &str, what: impl FnOnce(&Self) -> Step) {
+        let begun = Clock::now();
+        let result = what(self);
+        let (verdict, faults) = match result {
+            Ok(verdict) => (verdict, Vec::new()),
+            Err(faults) => ("FAULT".to_owned(), faults),
+        };
+        eprintln!("  {name:<16} {}  {verdict}", begun.passed());
+        for fault in faults {
+            eprintln!("    {}", fault.replace('\n', "\n    "));
+            self.faults.push(format!("{of}: {name}: {fault}"));
+        }
+    }
+
+    /// Everything about one patch, which is applied when this is over. Fails when it cannot be.
+    fn patch(&mut self, source: &Source, patch: &Path, scope: &Scope) -> Result<(), Fault> {
+        let touched = Touched::parse(&text(patch)?);
+        let of = number(patch);
+        let looked_at = scope.includes(patch);
+        let mut before = None;
+        if looked_at {
+            let name = patch.file_name().unwrap_or_default();
+            eprintln!("{}", name.display());
+            self.step(of, "style", |check| check.style(patch));
+            before = Some(self.warnings(&touched)?.0);
+        }
+        source.apply(&self.tree, patch)?;
+        if touched.options {
+            self.configured.clear();
+        }
+        // The option that switches the series on comes with one of its patches.
+        let options = fs::read_to_string(self.tree.join("init/Kconfig")).unwrap_or_default();
+        self.containers = options.contains("config CONTAINERS\n");
+        if let Some(before) = before {
+            self.step(of, "warnings", |check| {
+                check.new_warnings(&touched, &before)
+            });
+        }
+        if looked_at && touched.tests {
+            self.step(of, "self tests", Self::self_tests);
+        }
+        if looked_at && !scope.no_boot {
+            for with in Combination::all(self.containers) {
+                self.step(of, with.name(), |check| check.boots(with));
+                if self.objects(with.name()).join(".config").exists() {
+                    self.configured.push(with);
+                }
+            }
         }
         Ok(())
-    });
-    fs::remove_dir_all(&work)
-        .map_err(|error| format!("cannot remove {}: {error}", work.display()))?;
-    checked
+    }
+
+    fn objects(&self, name: &str) -> PathBuf {
+        self.work.join(name)
+    }
+
+    fn style(&self, patch: &Path) -> Step {
+        said_nothing(
+            Command::new("perl")
+                .arg("scripts/checkpatch.pl")
+                .args(["--strict", "--quiet", "--ignore", ACCEPTED])
+                .arg(patch)
+                // Debian's Python, whatever else there is: it has the packages for scripts/spdxcheck.py.
+                .env("PATH", "/usr/bin:/bin")
+                .current_dir(&self.tree),
+        )
+        .map(|()| "ok".to_owned())
+    }
+
+    fn self_tests(&self) -> Step {
+        let out = self.objects("selftests");
+        fs::create_dir_all(&out).map_err(|error| vec![error.to_string()])?;
+        let made = said(
+            Command::new("nice")
+                .args(["make", "--silent", "--directory"])
+                .arg(self.tree.join("tools/testing/selftests/containers"))
+                .arg(format!("OUTPUT={}", out.display()))
+                .arg(jobs().map_err(|fault| vec![fault])?),
+        );
+        match made {
+            // Which programs it makes, it says however silent it shall be.
+            Ok((true, text)) if !text.contains("warning: ") => Ok("compiled".to_owned()),
+            Ok((_, text)) => Err(vec![text]),
+            Err(fault) => Err(vec![fault]),
+        }
+    }
+
+    /// Compiles a kernel with or without containers and keys, and looks at it when it runs.
+    fn boots(&self, with: Combination) -> Step {
+        self.compile(with)?;
+        let inventory = Inventory::of(&self.tree);
+        let said = self.boot(with, &inventory.arguments())?;
+        let faults = inventory.compare(with, &said);
+        if faults.is_empty() {
+            Ok("compiled, booted".to_owned())
+        } else {
+            Err(faults)
+        }
+    }
+
+    fn compile(&self, with: Combination) -> Result<(), Vec<String>> {
+        let one = |fault| vec![fault];
+        let objects = self.objects(with.name());
+        if !self.configured.contains(&with) {
+            let lines = with.configuration().map_err(one)? + "CONFIG_WERROR=y\n";
+            build::configure(&self.tree, &objects, &lines).map_err(one)?;
+        }
+        said_nothing(
+            make(&self.tree, &objects)
+                .arg(jobs().map_err(one)?)
+                .arg("linux"),
+        )
+    }
+
+    fn boot(&self, with: Combination, arguments: &[String]) -> Result<String, Vec<String>> {
+        machine::boot(&self.objects(with.name()).join("linux"), arguments)
+            .map_err(|fault| vec![fault])
+    }
 }

@@ -11,7 +11,7 @@ use crate::root;
 #[derive(Debug)]
 pub(super) struct Series {
     patches: Vec<PathBuf>,
-    fragments: Vec<PathBuf>,
+    fragments: Vec<&'static str>,
 }
 
 impl Series {
@@ -38,11 +38,10 @@ impl Series {
         if variant.debug {
             names.push("debug");
         }
-        let fragments = names
-            .iter()
-            .map(|name| folder.join("config").join(format!("{name}.config")))
-            .collect();
-        Ok(Self { patches, fragments })
+        Ok(Self {
+            patches,
+            fragments: names,
+        })
     }
 
     pub(super) fn patches(&self) -> &[PathBuf] {
@@ -51,7 +50,7 @@ impl Series {
 
     /// All lines of the configuration.
     pub(super) fn configuration(&self) -> Result<String, Fault> {
-        self.fragments.iter().map(|path| text(path)).collect()
+        configuration(&self.fragments)
     }
 
     /// A name for what becomes of these sources with this series, the same only where all is the same.
@@ -64,7 +63,16 @@ impl Series {
     }
 }
 
-fn text(path: &Path) -> Result<String, Fault> {
+/// The lines of these parts of `kernel/config`.
+pub(super) fn configuration(names: &[&str]) -> Result<String, Fault> {
+    let folder = root().join("kernel/config");
+    names
+        .iter()
+        .map(|name| text(&folder.join(format!("{name}.config"))))
+        .collect()
+}
+
+pub(super) fn text(path: &Path) -> Result<String, Fault> {
     fs::read(path)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .map_err(|error| format!("cannot read {}: {error}", path.display()))

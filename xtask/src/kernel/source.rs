@@ -47,6 +47,11 @@ impl Source {
 
     /// Unpacks the sources into an empty directory and returns that of the tree.
     pub(super) fn unpack(&self, into: &Path) -> Result<PathBuf, Fault> {
+        self.unpack_without(into, &[])
+    }
+
+    /// Unpacks the sources without what matches one of these patterns.
+    pub(super) fn unpack_without(&self, into: &Path, patterns: &[&str]) -> Result<PathBuf, Fault> {
         let archive = self
             .package
             .join("files/usr/src")
@@ -56,7 +61,12 @@ impl Source {
                 .args(["--extract", "--no-same-owner", "--file"])
                 .arg(&archive)
                 .arg("--directory")
-                .arg(into),
+                .arg(into)
+                .args(
+                    patterns
+                        .iter()
+                        .map(|pattern| format!("--exclude={PACKAGE}/{pattern}")),
+                ),
         )
         .map_err(|fault| format!("cannot unpack {}: {fault}", archive.display()))?;
         Ok(into.join(PACKAGE))

@@ -1,0 +1,90 @@
+//! What is said about the files that a patch touches, before and after it.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use super::build::{configure, jobs, make};
+use super::program::said;
+use super::{Check, Combination, Fault, Step, Touched, Warnings};
+
+/// What is for other machines: 32-bit programs, ACPI, a TPM.
+const NOT_FOR_UML: [&str; 3] = [
+    "security/keys/compat.c",
+    "drivers/acpi/container.c",
+    "security/keys/encrypted-keys/masterkey_trusted.c",
+];
+
+impl Check {
+    /// What is said about the files that a patch touches, and which of them could not be compiled.
+    pub(super) fn warnings(&self, touched: &Touched) -> Result<(Warnings, Vec<String>), Fault> {
+        let sources: Vec<&String> = compiled(touched)
+            .filter(|source| self.tree.join(source).exists())
+            .collect();
+        if sources.is_empty() {
+            return Ok(<_>::default());
+        }
+        let objects = self.objects("warnings");
+        let with = Combination::most(self.containers);
+        configure(&self.tree, &objects, &with.configuration()?)?;
+        let mut make = make(&self.tree, &objects);
+        make.args(["--keep-going", "W=1", "C=1"]).arg(jobs()?);
+        for source in &sources {
+            let object = object(source);
+            // Only what is compiled anew is warned about.
+            let _ = fs::remove_file(objects.join(&object));
+            make.arg(object);
+        }
+        // That something was not compiled is told by its absence.
+        let (_, said) = said(&mut make)?;
+        let failed = sources
+            .into_iter()
+            .filter(|source| !objects.join(object(source)).exists());
+        Ok((
+            Warnings::read(&said, &self.tree.display().to_string()),
+            failed.cloned().collect(),
+        ))
+    }
+
+    pub(super) fn new_warnings(&self, touched: &Touched, before: &Warnings) -> Step {
+        let (after, failed) = self.warnings(touched).map_err(|fault| vec![fault])?;
+        let mut faults = after.that_are_not_in(before);
+        faults.extend(failed.iter().map(|file| format!("no object of {file}")));
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let sources: Vec<&String> = compiled(touched).collect();
+        let mut verdict = format!("{} files, {} old warnings", sources.len(), after.count());
+        for source in &touched.sources {
+            if NOT_FOR_UML.contains(&source.as_str()) {
+                let _ = write!(verdict, "; not compiled: {source}");
+            }
+        }
+        for header in &touched.headers {
+            if !sources.iter().any(|source| self.reads(source, header)) {
+                let _ = write!(verdict, "; in none of them: {header}");
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// Whether a header was read when a file was compiled.
+    fn reads(&self, source: &str, header: &str) -> bool {
+        let object = self.objects("warnings").join(object(source));
+        let command = object.file_name().and_then(|name| {
+            let name = format!(".{}.cmd", name.to_string_lossy());
+            fs::read_to_string(object.with_file_name(name)).ok()
+        });
+        command.is_some_and(|text| text.contains(header))
+    }
+}
+
+fn compiled(touched: &Touched) -> impl Iterator<Item = &String> {
+    let sources = touched.sources.iter();
+    sources.filter(|source| !NOT_FOR_UML.contains(&source.as_str()))
+}
+
+fn object(source: &str) -> String {
+    source
+        .strip_suffix(".c")
+        .map_or_else(|| source.to_owned(), |stem| format!("{stem}.o"))
+}
