@@ -82,9 +82,11 @@ impl Monitors {
         }
     }
 
-    /// Whether the container has a monitor.
-    pub(super) fn is_there(&self, id: ContainerId) -> bool {
-        Channel::connect(&self.paths.monitor(id)).is_ok()
+    /// Whether the container's monitor has ended. In doubt it has not: another one would take its place.
+    pub(super) fn is_gone(&self, id: ContainerId) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        Channel::connect(&self.paths.monitor(id))
+            .is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound))
     }
 
     /// Has a process started that waits for its release.

@@ -103,7 +103,7 @@ impl Patched {
         let Ok(object) = self.objects.get(record.id) else {
             return Ok(());
         };
-        if self.stock.monitors.is_there(record.id) {
+        if !self.stock.monitors.is_gone(record.id) {
             return Ok(());
         }
         self.stock.monitors.start(record.id)?;
