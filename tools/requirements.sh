@@ -2,7 +2,8 @@
 # Makes sure that what the build needs beyond a Rust toolchain is there; on Debian and its kin,
 # installs what is missing.
 #
-#   tools/requirements.sh [kernel]                     kernel: what building a kernel needs
+#   tools/requirements.sh [kernel [qemu]]              kernel: what building a kernel needs
+#                                                      qemu: and building one for PCs, and a PC for it
 set -euo pipefail
 
 if [ "${1:-}" != kernel ] && ! command -v cargo >/dev/null; then
@@ -34,6 +35,11 @@ if [ "${1:-}" = kernel ]; then
     for program in make flex bison bc patch perl; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
+fi
+if [ "${2:-}" = qemu ]; then
+    command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+    # What looks through the compiled kernel.
+    [ -e /usr/include/libelf.h ] || missing+=(libelf-dev)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::build::{Variant, compile, configure};
+use super::build::{Machine, Variant, compile, configure};
 use super::series::Series;
 use super::source::Source;
 use super::{Fault, cache, succeed};
@@ -26,6 +26,7 @@ pub(super) fn all() -> Result<(), Fault> {
         .map_err(|error| format!("cannot make {}: {error}", work.display()))?;
     let checked = source.unpack(&work).and_then(|tree| {
         let objects = work.join("objects");
+        let machine = Machine::Process;
         for patch in series.patches() {
             eprintln!("{}", patch.strip_prefix(root()).unwrap_or(patch).display());
             succeed(
@@ -43,8 +44,8 @@ pub(super) fn all() -> Result<(), Fault> {
             } else {
                 plain.configuration()?
             };
-            configure(&tree, &objects, &(lines + "CONFIG_WERROR=y\n"))?;
-            compile(&tree, &objects)?;
+            configure(machine, &tree, &objects, &(lines + "CONFIG_WERROR=y\n"))?;
+            compile(machine, &tree, &objects)?;
         }
         Ok(())
     });
