@@ -24,7 +24,7 @@ pub fn run(command: &[&str], patience: Duration) -> Ran {
     boot(&[], command, patience)
 }
 
-/// As [`run`], on the kernel of `kernel/` (see [`patched`]).
+/// As [`run`], on a kernel of `kernel/` (see [`patched`] and [`unpatched`]).
 ///
 /// # Panics
 /// As [`run`].
@@ -82,8 +82,22 @@ pub fn run_systemd(command: &[&str], patience: Duration) -> Ran {
 /// When it cannot be built.
 #[must_use]
 pub fn patched() -> PathBuf {
+    built(&[])
+}
+
+/// The same without the patches, from the same sources and with the same configuration.
+///
+/// # Panics
+/// As [`patched`].
+#[must_use]
+pub fn unpatched() -> PathBuf {
+    built(&["--unpatched"])
+}
+
+fn built(options: &[&str]) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["xtask", "kernel", "build"])
+        .args(options)
         .args(is_debug().then_some("--debug"))
         .current_dir(repository())
         .stderr(Stdio::inherit())

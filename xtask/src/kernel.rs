@@ -18,6 +18,8 @@ pub use build::{Machine, Variant};
 const USAGE: &str = "\
 usage: cargo xtask kernel build [--unpatched] [--debug] [--x86-64]
            build it where it is not built yet, and print where it is
+       cargo xtask kernel where [--unpatched] [--debug] [--x86-64]
+           print where it is if it is built, else fail
        cargo xtask kernel boot [--unpatched] [--debug] [--timeout SECONDS] [-- COMMAND [ARGUMENT]...]
            run a command on it with the files of this machine, or a shell
        cargo xtask kernel boot --x86-64 [--debug] [--timeout SECONDS] -- COMMAND
@@ -34,6 +36,7 @@ pub fn run(words: &[String]) -> ExitCode {
     let result = match words.split_first() {
         Some((verb, rest)) => match (verb.as_str(), Options::parse(rest)) {
             ("build", Some(options)) if !options.runs() => build(options.variant),
+            ("where", Some(options)) if !options.runs() => find(options.variant),
             ("boot", Some(options)) if options.can_boot() => boot(&options),
             ("check", Some(options)) if options == Options::default() => check::all(),
             _ => return usage(),
@@ -104,6 +107,13 @@ fn cache() -> Result<PathBuf, Fault> {
 
 fn build(variant: Variant) -> Result<(), Fault> {
     println!("{}", build::kernel(variant)?.join("linux").display());
+    Ok(())
+}
+
+fn find(variant: Variant) -> Result<(), Fault> {
+    let kernel =
+        build::built(variant)?.ok_or("this kernel is not built; run: cargo xtask kernel build")?;
+    println!("{}", kernel.join("linux").display());
     Ok(())
 }
 

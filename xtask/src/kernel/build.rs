@@ -40,6 +40,15 @@ pub struct Variant {
     pub machine: Machine,
 }
 
+/// Where a kernel is, if it is built. Fetches nothing.
+pub(super) fn built(variant: Variant) -> Result<Option<PathBuf>, Fault> {
+    let Some(source) = Source::cached()? else {
+        return Ok(None);
+    };
+    let directory = cache()?.join(Series::read(variant)?.key(&source.version)?);
+    Ok(directory.is_dir().then_some(directory))
+}
+
 /// The directory of a kernel, `linux`, with its `config` and its `selftests`. Builds it where it is
 /// not there; of several that want it at once, one builds.
 pub(super) fn kernel(variant: Variant) -> Result<PathBuf, Fault> {
