@@ -39,6 +39,33 @@ pub fn run_patched(kernel: &Path, command: &[&str], patience: Duration) -> Ran {
     )
 }
 
+/// Runs text for a shell on the kernel of `kernel/` for PCs, which looks for races and is built where it
+/// is not built yet: in qemu with two processors, and the self tests in the current directory.
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn run_on_pc(command: &str, patience: Duration) -> Ran {
+    // If this process is killed, so is the kernel.
+    let output = Command::new("setpriv")
+        .args([
+            "--pdeathsig",
+            "KILL",
+            env!("CARGO"),
+            "xtask",
+            "kernel",
+            "boot",
+        ])
+        .args(["--x86-64", "--debug", "--timeout"])
+        .arg(patience.as_secs().to_string())
+        .args(["--", command])
+        .current_dir(repository())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    output.into()
+}
+
 /// As [`run`], with systemd as the first process and the command as a service of it.
 ///
 /// # Panics
