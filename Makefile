@@ -42,8 +42,8 @@ test: ## check format and lints, then run every test on this machine's kernel (a
 
 .PHONY: test-kernel-debug
 test-kernel-debug: ## test the kernel of kernel/ while it looks for faults in itself; takes long (as root)
-	tools/requirements.sh kernel
-	KEYNS_KERNEL_DEBUG=1 cargo test --locked -p keyns-tests --test kernel
+	tools/requirements.sh kernel qemu
+	KEYNS_KERNEL_DEBUG=1 cargo test --locked -p keyns-tests --test kernel -- --include-ignored --test-threads 1
 
 .PHONY: demo
 demo: programs ## show everything on this machine, and leave it as it was (as root)

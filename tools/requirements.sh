@@ -2,7 +2,8 @@
 # Makes sure that what the build needs beyond a Rust toolchain is there; on Debian and its kin,
 # installs what is missing.
 #
-#   tools/requirements.sh [kernel]                     kernel: what building a kernel needs
+#   tools/requirements.sh [kernel [qemu]]              kernel: what building a kernel needs
+#                                                      qemu: and building one for PCs, and a PC for it
 set -euo pipefail
 
 if [ "${1:-}" != kernel ] && ! command -v cargo >/dev/null; then
@@ -37,6 +38,11 @@ if [ "${1:-}" = kernel ]; then
     # With which the kernel's own scripts look for licences.
     [ -e /usr/lib/python3/dist-packages/ply ] || missing+=(python3-ply)
     [ -e /usr/lib/python3/dist-packages/git ] || missing+=(python3-git)
+fi
+if [ "${2:-}" = qemu ]; then
+    command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+    # What looks through the compiled kernel.
+    [ -e /usr/include/libelf.h ] || missing+=(libelf-dev)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

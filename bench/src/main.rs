@@ -13,6 +13,7 @@ mod idle;
 mod keyctl;
 mod machine;
 mod parts;
+mod permission;
 mod ping;
 mod place;
 mod queue;

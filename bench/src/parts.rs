@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use keyns_tests::{bin_dir, leftovers};
 
+use crate::permission::Kernels;
 use crate::stock::Stock;
 use crate::table::Table;
 use crate::{
-    Failure, agent, bus, crowd, dashboard, denizen, host, idle, keyctl, machine, ping, queue,
-    request_key, round_trip, start, upcall,
+    Failure, agent, bus, crowd, dashboard, denizen, host, idle, keyctl, machine, permission, ping,
+    queue, request_key, round_trip, start, upcall,
 };
 
 /// Measure what keyns costs
@@ -56,6 +57,8 @@ enum Part {
     Keyctl,
     /// The dashboard
     Tui,
+    /// Keys without a list of rights, on two kernels that must have been built
+    Permission,
 }
 
 const ALL: [Part; 10] = [
@@ -83,6 +86,8 @@ enum Role {
     PingServer { socket: PathBuf, listing: String },
     #[command(hide = true)]
     BusEcho { address: String },
+    #[command(hide = true)]
+    KeyCalls,
 }
 
 /// How much is measured.
@@ -98,11 +103,13 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         Some(Role::Denizen) => denizen::run()?,
         Some(Role::Agent { socket }) => agent::run(&socket)?,
         Some(Role::BusEcho { address }) => bus::serve(&address)?,
+        Some(Role::KeyCalls) => permission::run()?,
         Some(Role::PingServer { socket, listing }) => ping::run(&socket, &listing)?,
         None => {
             let parts = match cli.parts.as_slice() {
                 [] if queue::is_possible()? => [&[Part::Queue], &ALL[..]].concat(),
-                [] => ALL.to_vec(),
+                // The kernel of the lab does not boot another.
+                [] => [&ALL[..], &[Part::Permission]].concat(),
                 chosen => chosen.to_vec(),
             };
             return measure(&parts, &Plan { pairs: cli.pairs });
@@ -138,6 +145,13 @@ fn measure(parts: &[Part], plan: &Plan) -> Result<ExitCode, Failure> {
             Part::Crowd => crowd::measure()?,
             Part::Keyctl => keyctl::measure(plan)?,
             Part::Tui => dashboard::measure()?,
+            Part::Permission => match Kernels::find()? {
+                Some(kernels) => permission::measure(&kernels)?,
+                None => {
+                    table.notes.push(Kernels::HINT.to_owned());
+                    Vec::new()
+                }
+            },
         };
         table.rows.extend(rows);
     }

@@ -60,7 +60,28 @@ fn main() -> Outcome<()> {
         )];
         rustix::event::poll(&mut entry, None)?;
         let mut records = [0; 4096];
-        watch_queue::read(notices.as_fd(), &mut records)?;
+        let read = watch_queue::read(notices.as_fd(), &mut records)?;
+        tell(records.get(..read).unwrap_or_default());
+    }
+}
+
+/// Prints notices of keys (`struct key_notification` of linux/watch_queue.h): type and subtype, lengths
+/// and numbers, the key that is watched, and what was done to it with which other.
+fn tell(mut records: &[u8]) {
+    const LENGTH: u32 = 0x7f;
+
+    let word = |record: &[u8], index: usize| {
+        let bytes = record.get(4 * index..4 * index + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    while let (Some(kind), Some(info)) = (word(records, 0), word(records, 1)) {
+        let length = usize::try_from(info & LENGTH).unwrap_or(0).max(8);
+        let (kind, change) = (kind & 0x00ff_ffff, kind >> 24);
+        println!("NOTIFY ty={kind:04x} sy={change:04x} i={info:08x}");
+        if let (Some(key), Some(other)) = (word(records, 2), word(records, 3)) {
+            println!("KEY {key} change={change} aux={other}");
+        }
+        records = records.get(length..).unwrap_or_default();
     }
 }
 
@@ -73,15 +94,20 @@ fn serve(
     let operation = String::from_utf8_lossy(&request.operation).into_owned();
     let callout = step("read the callout information", key::read(authorisation))?;
     println!(
-        "{operation} key {} for uid {} gid {} of container {}, keyrings {} {} {}, callout “{}”",
+        "Authentication key {authorisation}\n\
+         - {operation} {}\n\
+         - uid={} gid={}\n\
+         - rings={},{},{}\n\
+         - callout='{}'\n\
+         - container={}",
         request.target,
         request.fsuid,
         request.fsgid,
-        request.container,
         request.thread,
         request.process,
         request.session,
         keyns::text::escape(&callout),
+        request.container,
     );
     match process::fork(alone, ForkOptions::default())? {
         Fork::Parent { .. } => Ok(()),

@@ -24,7 +24,7 @@ pub fn run(command: &[&str], patience: Duration) -> Ran {
     boot(&[], command, patience)
 }
 
-/// As [`run`], on the kernel of `kernel/` (see [`patched`]).
+/// As [`run`], on a kernel of `kernel/` (see [`patched`] and [`unpatched`]).
 ///
 /// # Panics
 /// As [`run`].
@@ -37,6 +37,33 @@ pub fn run_patched(kernel: &Path, command: &[&str], patience: Duration) -> Ran {
         command,
         patience,
     )
+}
+
+/// Runs text for a shell on the kernel of `kernel/` for PCs, which looks for races and is built where it
+/// is not built yet: in qemu with two processors, and the self tests in the current directory.
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn run_on_pc(command: &str, patience: Duration) -> Ran {
+    // If this process is killed, so is the kernel.
+    let output = Command::new("setpriv")
+        .args([
+            "--pdeathsig",
+            "KILL",
+            env!("CARGO"),
+            "xtask",
+            "kernel",
+            "boot",
+        ])
+        .args(["--x86-64", "--debug", "--timeout"])
+        .arg(patience.as_secs().to_string())
+        .args(["--", command])
+        .current_dir(repository())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    output.into()
 }
 
 /// As [`run`], with systemd as the first process and the command as a service of it.
@@ -55,8 +82,22 @@ pub fn run_systemd(command: &[&str], patience: Duration) -> Ran {
 /// When it cannot be built.
 #[must_use]
 pub fn patched() -> PathBuf {
+    built(&[])
+}
+
+/// The same without the patches, from the same sources and with the same configuration.
+///
+/// # Panics
+/// As [`patched`].
+#[must_use]
+pub fn unpatched() -> PathBuf {
+    built(&["--unpatched"])
+}
+
+fn built(options: &[&str]) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["xtask", "kernel", "build"])
+        .args(options)
         .args(is_debug().then_some("--debug"))
         .current_dir(repository())
         .stderr(Stdio::inherit())

@@ -10,7 +10,6 @@
 )]
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use keyns_tests::lab;
@@ -27,12 +26,15 @@ const LEAKS: &str = "
     fi
 ";
 
+/// Keeps what the kernel says, of which it does not keep much itself.
+const LISTEN: &str = "dmesg --follow >/tmp/kernel-log & listener=$!\n";
+
 /// What a kernel says when it finds a fault in itself.
 const FAULTS: &str =
     "BUG|WARNING|INFO: |possible|Call Trace|KASAN|UBSAN|refcount_t|suspected memory leak";
 
 /// The programs of the self tests that come with the patches.
-const SELF_TESTS: [&str; 18] = [
+const SELF_TESTS: [&str; 19] = [
     "acl",
     "audit",
     "create",
@@ -50,6 +52,7 @@ const SELF_TESTS: [&str; 18] = [
     "queue",
     "root",
     "socket",
+    "stress",
     "who",
 ];
 
@@ -66,12 +69,12 @@ fn its_self_tests_pass_and_the_kernel_finds_no_fault_in_itself() {
     let kernel = lab::patched();
     let tests = kernel.with_file_name("selftests");
     // Every program tells its results in lines of their own, and fails if one of them is bad.
-    let mut script = format!("cd {}\n", tests.display());
+    let mut script = format!("cd {}\n{LISTEN}", tests.display());
     for program in SELF_TESTS {
         script += &format!("echo '== {program}'; timeout 600 ./{program}\n");
     }
     script += LEAKS;
-    script += &format!("if dmesg | grep -E '{FAULTS}'; then exit 1; fi\n");
+    script += &no_faults();
     let ran = lab::run_patched(
         &kernel,
         &["bash", "-euo", "pipefail", "-c", &script],
@@ -92,18 +95,123 @@ fn its_self_tests_pass_and_the_kernel_finds_no_fault_in_itself() {
     assert!(unknown.is_empty(), "not documented: {unknown:?}");
 }
 
-/// The calls and errors of the tables in the documentation that the patches bring: after a line
-/// ``Errors of ``CALL()``:`` each row begins with an error.
-fn documented_errors() -> BTreeSet<(String, String)> {
-    let mut patches: Vec<_> = std::fs::read_dir(lab::repository().join("kernel/patches"))
+/// Lines of a script after [`LISTEN`]: fails if the kernel has found a fault in itself.
+fn no_faults() -> String {
+    format!(
+        "sleep 1; kill $listener; if grep -E -A 40 '{FAULTS}' /tmp/kernel-log; then exit 1; fi\n"
+    )
+}
+
+#[test]
+#[ignore = "takes long; make test-kernel-debug"]
+fn ten_minutes_of_many_processes_at_once_leave_nothing_behind() {
+    let kernel = lab::patched();
+    let stress = kernel.with_file_name("selftests").join("stress");
+    let script = format!("{LISTEN}{} 600\n{LEAKS}{}", stress.display(), no_faults());
+    let ran = lab::run_patched(
+        &kernel,
+        &["bash", "-euo", "pipefail", "-c", &script],
+        PATIENCE,
+    );
+    println!("{}", ran.out);
+    assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+}
+
+/// Of the races that are found, those in functions of the patches count: Linux has many others.
+#[test]
+#[ignore = "takes long; make test-kernel-debug"]
+fn two_processors_at_once_find_no_race_in_what_the_patches_add() {
+    // Looks at one of a hundred accesses, of each for a while that the other processor can do something in.
+    let mut script = "
+        echo 100 >/sys/module/kcsan/parameters/skip_watch
+        echo 200 >/sys/module/kcsan/parameters/udelay_task
+        dmesg -n 1
+        (while sleep 1; do dmesg -c; done >/tmp/log) &
+        status=0
+        "
+    .to_owned();
+    for program in SELF_TESTS {
+        let seconds = if program == "stress" { "240" } else { "" };
+        script += &format!("echo '== {program}'; ./{program} {seconds} || status=1\n");
+    }
+    script += &format!(
+        "sleep 3; echo '== log'
+         grep -E -A 40 '{FAULTS}|BUG: KCSAN' /tmp/log; exit $status"
+    );
+    let ran = lab::run_on_pc(&script, PATIENCE);
+    assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+    let (results, log) = ran.out.split_once("== log").unwrap();
+    println!("{results}");
+    assert!(results.contains(" 0 times not"), "{results}");
+    let added = added_functions();
+    let mut bad = Vec::new();
+    for line in log.lines().filter(|line| is_fault(line)) {
+        let race = line.split_once("KCSAN: data-race in ");
+        println!("{line}");
+        let of_linux = race.is_some_and(|(_, names)| {
+            let mut names = names.split(" / ").map(|name| name.trim());
+            !names.any(|name| added.contains(name))
+        });
+        if !of_linux {
+            bad.push(line);
+        }
+    }
+    assert!(bad.is_empty(), "{bad:#?}\n{log}");
+}
+
+fn is_fault(line: &str) -> bool {
+    FAULTS.split('|').any(|fault| line.contains(fault))
+}
+
+/// The names of the functions that the patches add to the kernel.
+fn added_functions() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for text in patches() {
+        let mut is_code = false;
+        for line in text.lines() {
+            if let Some(file) = line.strip_prefix("+++ b/") {
+                is_code = file.ends_with(".c") && !file.starts_with("tools/");
+            }
+            // The head of a function begins in the first column and ends without a semicolon.
+            let head = line
+                .strip_prefix('+')
+                .filter(|line| is_code && line.starts_with(|c: char| c.is_ascii_lowercase()))
+                .filter(|line| !line.ends_with(';'))
+                .and_then(|line| line.split_once('('));
+            if let Some((before, _)) = head {
+                let name = before.rsplit([' ', '*']).next().unwrap();
+                found.insert(name.to_owned());
+            } else if let Some((_, rest)) = line.split_once("+SYSCALL_DEFINE") {
+                let name = rest.split(['(', ',']).nth(1).unwrap();
+                found.insert(format!("__x64_sys_{name}"));
+                found.insert(format!("__do_sys_{name}"));
+                found.insert(format!("__se_sys_{name}"));
+            }
+        }
+    }
+    assert!(found.contains("container_attach"), "{found:?}");
+    found
+}
+
+/// The patches in their order.
+fn patches() -> Vec<String> {
+    let mut paths: Vec<_> = std::fs::read_dir(lab::repository().join("kernel/patches"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    patches.sort();
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned())
+        .collect()
+}
+
+/// The calls and errors of the tables in the documentation that the patches bring: after a line
+/// ``Errors of ``CALL()``:`` each row begins with an error.
+fn documented_errors() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     let mut call = String::new();
-    for patch in patches {
-        let text = String::from_utf8_lossy(&std::fs::read(patch).unwrap()).into_owned();
+    for text in patches() {
         for line in text.lines().filter_map(|line| line.strip_prefix('+')) {
             let line = line.trim_start();
             if let Some(rest) = line.strip_prefix("Errors of ``") {
@@ -180,41 +288,4 @@ fn the_whole_demo_succeeds_on_it() {
             ran.err
         );
     }
-}
-
-/// By the calls that a manager would make, without keyns.
-#[test]
-fn a_container_by_hand_has_the_root_and_the_processes_it_was_given() {
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--locked",
-            "-p",
-            "keyns",
-            "--example",
-            "test-container",
-        ])
-        .args(["--message-format", "json"])
-        .current_dir(lab::repository())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(built.status.success());
-    // The last artefact with a program is the example.
-    let text = String::from_utf8(built.stdout).unwrap();
-    let (_, rest) = text.rsplit_once(r#""executable":""#).unwrap();
-    let example = rest.split('"').next().unwrap();
-    let inside =
-        "set -- /proc/[0-9]*; read -r name </proc/1/comm; echo \"pid $$ of $name, $# in all\"";
-    let command = [example, "/", "/bin/sh", "-c", inside];
-    let ran = lab::run_patched(&lab::patched(), &command, PATIENCE);
-    assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
-    assert!(ran.out.contains("foo-test"), "{}", ran.out);
-    assert!(
-        ran.out.contains("\npid 1 of sh, 1 in all\n"),
-        "{}\n{}",
-        ran.out,
-        ran.err
-    );
-    assert!(!ran.out.contains("cannot mount"), "{}", ran.out);
 }

@@ -13,13 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::root;
-pub use build::Variant;
+pub use build::{Machine, Variant};
 
 const USAGE: &str = "\
-usage: cargo xtask kernel build [--unpatched] [--debug]
+usage: cargo xtask kernel build [--unpatched] [--debug] [--x86-64]
            build it where it is not built yet, and print where it is
+       cargo xtask kernel where [--unpatched] [--debug] [--x86-64]
+           print where it is if it is built, else fail
        cargo xtask kernel boot [--unpatched] [--debug] [--timeout SECONDS] [-- COMMAND [ARGUMENT]...]
            run a command on it with the files of this machine, or a shell
+       cargo xtask kernel boot --x86-64 [--debug] [--timeout SECONDS] -- COMMAND
+           run text for a shell on it in qemu with the self tests and nothing else
        cargo xtask kernel check [--no-boot] [NUMBER]...
            say which patches do not apply, do not follow the style of the kernel, bring warnings, or
            leave a kernel that does not compile or boot; takes long (as root)";
@@ -37,7 +41,8 @@ pub fn run(words: &[String]) -> ExitCode {
         },
         Some((verb, rest)) => match (verb.as_str(), Options::parse(rest)) {
             ("build", Some(options)) if !options.runs() => build(options.variant),
-            ("boot", Some(options)) => boot(&options),
+            ("where", Some(options)) if !options.runs() => find(options.variant),
+            ("boot", Some(options)) if options.can_boot() => boot(&options),
             _ => return usage(),
         },
         None => return usage(),
@@ -72,6 +77,7 @@ impl Options {
             match word.as_str() {
                 "--unpatched" => options.variant.unpatched = true,
                 "--debug" => options.variant.debug = true,
+                "--x86-64" => options.variant.machine = Machine::Pc,
                 "--timeout" => options.timeout = Some(words.next()?.clone()),
                 "--" => {
                     options.command = words.cloned().collect();
@@ -81,6 +87,12 @@ impl Options {
             }
         }
         Some(options)
+    }
+
+    /// In qemu there is no shell, nor are there self tests of what is not patched.
+    fn can_boot(&self) -> bool {
+        self.variant.machine == Machine::Process
+            || (self.command.len() == 1 && !self.variant.unpatched)
     }
 
     fn runs(&self) -> bool {
@@ -102,17 +114,36 @@ fn build(variant: Variant) -> Result<(), Fault> {
     Ok(())
 }
 
+fn find(variant: Variant) -> Result<(), Fault> {
+    let kernel =
+        build::built(variant)?.ok_or("this kernel is not built; run: cargo xtask kernel build")?;
+    println!("{}", kernel.join("linux").display());
+    Ok(())
+}
+
 fn boot(options: &Options) -> Result<(), Fault> {
     let kernel = build::kernel(options.variant)?;
-    let mut lab = Command::new(root().join("tools/lab.sh"));
-    lab.arg("--kernel").arg(kernel.join("linux"));
+    let script = match options.variant.machine {
+        Machine::Process => "tools/lab.sh",
+        Machine::Pc => "tools/qemu.sh",
+    };
+    let mut booted = Command::new(root().join(script));
+    booted.arg("--kernel").arg(kernel.join("linux"));
     if let Some(seconds) = &options.timeout {
-        lab.args(["--timeout", seconds]);
+        booted.args(["--timeout", seconds]);
     }
-    // For what runs there: where the self tests are.
-    lab.env("KEYNS_KERNEL_DIR", &kernel);
-    let error = lab.arg("--").args(&options.command).exec();
-    Err(format!("cannot execute tools/lab.sh: {error}"))
+    match options.variant.machine {
+        Machine::Process => {
+            // For what runs there: where the self tests are.
+            booted.env("KEYNS_KERNEL_DIR", &kernel);
+            booted.arg("--").args(&options.command);
+        }
+        Machine::Pc => {
+            booted.arg(kernel.join("selftests")).args(&options.command);
+        }
+    }
+    let error = booted.exec();
+    Err(format!("cannot execute {script}: {error}"))
 }
 
 /// Runs a program whose messages go to standard error, and says which one failed.

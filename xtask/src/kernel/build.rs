@@ -9,6 +9,26 @@ use super::source::Source;
 use super::{Fault, cache, output, succeed};
 use crate::root;
 
+/// What a kernel is for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// An ordinary process of this machine.
+    #[default]
+    Process,
+    /// A PC, as qemu has it.
+    Pc,
+}
+
+impl Machine {
+    /// The name of the architecture, what is to be made, and where that comes to be.
+    const fn image(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Process => ("um", "linux", "linux"),
+            Self::Pc => ("x86_64", "bzImage", "arch/x86/boot/bzImage"),
+        }
+    }
+}
+
 /// Which of the kernels.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
@@ -16,6 +36,17 @@ pub struct Variant {
     pub unpatched: bool,
     /// With everything that finds faults at run time.
     pub debug: bool,
+    /// What it is for.
+    pub machine: Machine,
+}
+
+/// Where a kernel is, if it is built. Fetches nothing.
+pub(super) fn built(variant: Variant) -> Result<Option<PathBuf>, Fault> {
+    let Some(source) = Source::cached()? else {
+        return Ok(None);
+    };
+    let directory = cache()?.join(Series::read(variant)?.key(&source.version)?);
+    Ok(directory.is_dir().then_some(directory))
 }
 
 /// The directory of a kernel, `linux`, with its `config` and its `selftests`. Builds it where it is
@@ -34,7 +65,11 @@ pub(super) fn kernel(variant: Variant) -> Result<PathBuf, Fault> {
         .and_then(|file| file.lock().map(|()| file))
         .map_err(|error| format!("cannot lock {}: {error}", cache.display()))?;
     if !wanted.is_dir() {
-        succeed(Command::new(root().join("tools/requirements.sh")).arg("kernel"))?;
+        let wants: &[&str] = match variant.machine {
+            Machine::Process => &["kernel"],
+            Machine::Pc => &["kernel", "qemu"],
+        };
+        succeed(Command::new(root().join("tools/requirements.sh")).args(wants))?;
         let work = cache.join("new");
         remove(&work)?;
         fs::create_dir(&work)
@@ -72,15 +107,17 @@ fn build(
     let tree = source.unpack(work)?;
     source.patch(&tree, series)?;
     let objects = work.join("objects");
-    configure(&tree, &objects, &series.configuration()?)?;
-    compile(&tree, &objects)?;
+    let machine = variant.machine;
+    configure(machine, &tree, &objects, &series.configuration()?)?;
+    compile(machine, &tree, &objects)?;
 
     let built = work.join("built");
     let failed = |error: std::io::Error| format!("cannot make {}: {error}", built.display());
     fs::create_dir(&built).map_err(failed)?;
-    fs::copy(objects.join("linux"), built.join("linux")).map_err(failed)?;
+    let (_, _, image) = machine.image();
+    fs::copy(objects.join(image), built.join("linux")).map_err(failed)?;
     fs::copy(objects.join(".config"), built.join("config")).map_err(failed)?;
-    if !variant.debug {
+    if machine == Machine::Process && !variant.debug {
         succeed(
             Command::new("strip")
                 .arg("--strip-debug")
@@ -103,9 +140,11 @@ fn build(
 }
 
 /// With the compiler behind ccache, where it is installed.
-pub(super) fn make(tree: &Path, objects: &Path) -> Command {
+pub(super) fn make(machine: Machine, tree: &Path, objects: &Path) -> Command {
+    let (architecture, _, _) = machine.image();
     let mut make = Command::new("nice");
-    make.args(["make", "--silent", "ARCH=um"])
+    make.args(["make", "--silent"])
+        .arg(format!("ARCH={architecture}"))
         .arg("--directory")
         .arg(tree)
         .arg(format!("O={}", objects.display()));
@@ -117,13 +156,18 @@ pub(super) fn make(tree: &Path, objects: &Path) -> Command {
 }
 
 /// Makes a configuration in which nothing is on besides what the lines ask for and what that needs.
-pub(super) fn configure(tree: &Path, objects: &Path, lines: &str) -> Result<(), Fault> {
+pub(super) fn configure(
+    machine: Machine,
+    tree: &Path,
+    objects: &Path,
+    lines: &str,
+) -> Result<(), Fault> {
     let failed = |error: std::io::Error| format!("cannot configure the kernel: {error}");
     fs::create_dir_all(objects).map_err(failed)?;
     let wanted = objects.join("wanted.config");
     fs::write(&wanted, lines).map_err(failed)?;
     succeed(
-        make(tree, objects)
+        make(machine, tree, objects)
             .arg("allnoconfig")
             .env("KCONFIG_ALLCONFIG", &wanted),
     )?;
@@ -144,12 +188,13 @@ pub(super) fn configure(tree: &Path, objects: &Path, lines: &str) -> Result<(), 
     }
 }
 
-/// Compiles on all processors, without getting in anybody's way.
 /// As many at once as there are processors.
 pub(super) fn jobs() -> Result<String, Fault> {
     Ok(format!("--jobs={}", output(&mut Command::new("nproc"))?))
 }
 
-fn compile(tree: &Path, objects: &Path) -> Result<(), Fault> {
-    succeed(make(tree, objects).arg(jobs()?).arg("linux"))
+/// Compiles on all processors, without getting in anybody's way.
+fn compile(machine: Machine, tree: &Path, objects: &Path) -> Result<(), Fault> {
+    let (_, target, _) = machine.image();
+    succeed(make(machine, tree, objects).arg(jobs()?).arg(target))
 }

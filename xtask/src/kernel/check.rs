@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::build::{self, Variant, jobs, make};
+use super::build::{self, Machine, Variant, jobs, make};
 use super::series::{Series, text};
 use super::source::Source;
 use super::{Fault, cache, succeed};
@@ -243,10 +243,10 @@ impl Check {
         let objects = self.objects(with.name());
         if !self.configured.contains(&with) {
             let lines = with.configuration().map_err(one)? + "CONFIG_WERROR=y\n";
-            build::configure(&self.tree, &objects, &lines).map_err(one)?;
+            build::configure(Machine::Process, &self.tree, &objects, &lines).map_err(one)?;
         }
         compiled(
-            make(&self.tree, &objects)
+            make(Machine::Process, &self.tree, &objects)
                 .arg(jobs().map_err(one)?)
                 .arg("linux"),
         )

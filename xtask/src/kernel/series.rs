@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Fault, Variant};
+use super::{Fault, Machine, Variant};
 use crate::root;
 
 /// The patches and fragments of configuration of one variant.
@@ -31,12 +31,17 @@ impl Series {
             // Their names begin with their numbers.
             patches.sort();
         }
-        let mut names = vec!["lab", "uml"];
+        // What finds faults differs: a process has one processor, and on a PC two are at work.
+        let (machine, debug) = match variant.machine {
+            Machine::Process => ("uml", "debug"),
+            Machine::Pc => ("x86-64", "races"),
+        };
+        let mut names = vec!["lab", machine];
         if !variant.unpatched {
             names.push("keyns");
         }
         if variant.debug {
-            names.push("debug");
+            names.push(debug);
         }
         Ok(Self {
             patches,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::series::Series;
-use super::{Fault, output, succeed};
+use super::{Fault, cache, output, succeed};
 use crate::root;
 
 const PACKAGE: &str = "linux-source-6.12";
@@ -22,7 +22,20 @@ impl Source {
     pub(super) fn fetch() -> Result<Self, Fault> {
         let fetched = output(Command::new(root().join("tools/lab/fetch.sh")).arg(PACKAGE))
             .map_err(|fault| format!("cannot fetch {PACKAGE}: {fault}"))?;
-        let package = PathBuf::from(fetched);
+        Self::of(PathBuf::from(fetched))
+    }
+
+    /// The package in the cache, if it is there.
+    pub(super) fn cached() -> Result<Option<Self>, Fault> {
+        let package = cache()?.with_file_name("lab").join(PACKAGE);
+        if package.join("package.deb").exists() {
+            Self::of(package).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn of(package: PathBuf) -> Result<Self, Fault> {
         let version = output(
             Command::new("dpkg-deb")
                 .arg("--field")

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use keyns::engine::pin;
 use keyns::proc_keys;
 use keyns::takeover::{self, Root};
 use keyns::{key_users, mountinfo, probe};
@@ -37,6 +38,17 @@ pub struct Machine {
     files: BTreeSet<PathBuf>,
     keys: BTreeMap<i32, Key>,
     key_users: BTreeSet<u32>,
+}
+
+/// Whether any instance has a container, be it one in which nothing runs yet.
+#[must_use]
+pub fn has_containers() -> bool {
+    let listed = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+    let routed = listed(Path::new(RUN).join("live")).next().is_some();
+    let is_pinned = |instance: fs::DirEntry| {
+        pin::of_containers(&instance.path().join("ns")).is_ok_and(|pins| !pins.is_empty())
+    };
+    routed || listed(PathBuf::from(RUN)).any(is_pinned)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -108,8 +108,7 @@ fn refuse_if_in_use() -> Result<(), CommandError> {
         )
         .hint("take it away for the demo: keynsd upcall uninstall"));
     }
-    let living = std::fs::read_dir("/run/keyns/live").map_or(0, Iterator::count);
-    if living > 0 {
+    if machine::has_containers() {
         return Err(refused("a container of keyns lives on this machine".into())
             .hint("end it first: keyctl-ns container list, keyctl-ns container kill NAME"));
     }

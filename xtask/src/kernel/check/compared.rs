@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use super::build::{configure, jobs, make};
+use super::build::{Machine, configure, jobs, make};
 use super::program::said;
 use super::{Check, Combination, Fault, Step, Touched, Warnings};
 
@@ -25,8 +25,13 @@ impl Check {
         }
         let objects = self.objects("warnings");
         let with = Combination::most(self.containers);
-        configure(&self.tree, &objects, &with.configuration()?)?;
-        let mut make = make(&self.tree, &objects);
+        configure(
+            Machine::Process,
+            &self.tree,
+            &objects,
+            &with.configuration()?,
+        )?;
+        let mut make = make(Machine::Process, &self.tree, &objects);
         make.args(["--keep-going", "W=1", "C=1"]).arg(jobs()?);
         for source in &sources {
             let object = object(source);
