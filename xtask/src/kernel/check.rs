@@ -15,6 +15,7 @@ mod taken_back;
 mod touched;
 mod warnings;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +28,7 @@ use crate::root;
 use clock::Clock;
 use combination::Combination;
 use inventory::Inventory;
-use program::{said, said_nothing};
+use program::{compiled, said_nothing};
 pub(super) use scope::Scope;
 use scope::number;
 use taken_back::TAKEN_BACK;
@@ -39,11 +40,12 @@ const ACCEPTED: &str = "ENOTSUPP,FILE_PATH_CHANGES,EMBEDDED_FUNCTION_NAME,VOLATI
 
 /// Most of the sources, which takes long to write and to remove: other architectures and drivers. The
 /// files that say which options there are stay.
-const NOT_NEEDED: [&str; 8] = [
+const NOT_NEEDED: [&str; 9] = [
     "Documentation/devicetree/*",
     "arch/[!Kux]*/*.[cdhS]*",
     "arch/xtensa/*.[cdhS]*",
-    "drivers/[!abct]*/*.[ch]",
+    "drivers/[!abcnt]*/*.[ch]",
+    "drivers/net/*/*.[ch]",
     "sound/*.[ch]",
     "drivers/c[lr]*/*.[ch]",
     "tools/perf/*",
@@ -96,8 +98,8 @@ struct Check {
     faults: Vec<String>,
     /// Whether the sources have the option, with the patches applied so far.
     containers: bool,
-    /// What is configured by the options as they are now.
-    configured: Vec<Combination>,
+    /// The directories of objects that are configured by the options as they are now.
+    configured: RefCell<Vec<String>>,
 }
 
 impl Check {
@@ -121,7 +123,7 @@ impl Check {
             tree,
             faults: Vec::new(),
             containers: false,
-            configured: Vec::new(),
+            configured: RefCell::default(),
         })
     }
 
@@ -166,11 +168,12 @@ impl Check {
             let name = patch.file_name().unwrap_or_default();
             eprintln!("{}", name.display());
             self.step(of, "style", |check| check.style(patch));
-            before = Some(self.warnings(&touched)?.0);
+            let most = Combination::most(self.containers);
+            before = Some(self.warnings(most, &touched)?.0);
         }
         source.apply(&self.tree, patch)?;
         if touched.options {
-            self.configured.clear();
+            self.configured.get_mut().clear();
         }
         // The option that switches the series on comes with one of its patches.
         let options = fs::read_to_string(self.tree.join("init/Kconfig")).unwrap_or_default();
@@ -186,9 +189,6 @@ impl Check {
         if looked_at && !scope.no_boot {
             for with in Combination::all(self.containers) {
                 self.step(of, with.name(), |check| check.boots(with));
-                if self.objects(with.name()).join(".config").exists() {
-                    self.configured.push(with);
-                }
             }
         }
         Ok(())
@@ -196,6 +196,17 @@ impl Check {
 
     fn objects(&self, name: &str) -> PathBuf {
         self.work.join(name)
+    }
+
+    /// The directory of objects of this name, configured by these lines.
+    fn configure(&self, name: &str, lines: &str) -> Result<PathBuf, Fault> {
+        let objects = self.objects(name);
+        let mut configured = self.configured.borrow_mut();
+        if !configured.iter().any(|known| known == name) {
+            build::configure(Machine::Process, &self.tree, &objects, lines)?;
+            configured.push(name.to_owned());
+        }
+        Ok(objects)
     }
 
     fn style(&self, patch: &Path) -> Step {
@@ -214,19 +225,14 @@ impl Check {
     fn self_tests(&self) -> Step {
         let out = self.objects("selftests");
         fs::create_dir_all(&out).map_err(|error| vec![error.to_string()])?;
-        let made = said(
+        compiled(
             Command::new("nice")
                 .args(["make", "--silent", "--directory"])
                 .arg(self.tree.join("tools/testing/selftests/containers"))
                 .arg(format!("OUTPUT={}", out.display()))
                 .arg(jobs().map_err(|fault| vec![fault])?),
-        );
-        match made {
-            // Which programs it makes, it says however silent it shall be.
-            Ok((true, text)) if !text.contains("warning: ") => Ok("compiled".to_owned()),
-            Ok((_, text)) => Err(vec![text]),
-            Err(fault) => Err(vec![fault]),
-        }
+        )
+        .map(|()| "compiled".to_owned())
     }
 
     /// Compiles a kernel with or without containers and keys, and looks at it when it runs.
@@ -244,12 +250,9 @@ impl Check {
 
     fn compile(&self, with: Combination) -> Result<(), Vec<String>> {
         let one = |fault| vec![fault];
-        let objects = self.objects(with.name());
-        if !self.configured.contains(&with) {
-            let lines = with.configuration().map_err(one)? + "CONFIG_WERROR=y\n";
-            build::configure(Machine::Process, &self.tree, &objects, &lines).map_err(one)?;
-        }
-        said_nothing(
+        let lines = with.configuration().map_err(one)? + "CONFIG_WERROR=y\n";
+        let objects = self.configure(with.name(), &lines).map_err(one)?;
+        compiled(
             make(Machine::Process, &self.tree, &objects)
                 .arg(jobs().map_err(one)?)
                 .arg("linux"),

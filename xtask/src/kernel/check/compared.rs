@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use super::build::{Machine, configure, jobs, make};
+use super::build::{Machine, jobs, make};
 use super::program::said;
 use super::{Check, Combination, Fault, Step, Touched, Warnings};
 
@@ -14,23 +14,23 @@ const NOT_FOR_UML: [&str; 3] = [
     "security/keys/encrypted-keys/masterkey_trusted.c",
 ];
 
+/// Files that are compiled with containers alone, as far as they are not those of `kernel/container*`.
+const WITH_CONTAINERS: [&str; 2] = ["security/keys/container.c", "security/keys/intercept.c"];
+
 impl Check {
     /// What is said about the files that a patch touches, and which of them could not be compiled.
-    pub(super) fn warnings(&self, touched: &Touched) -> Result<(Warnings, Vec<String>), Fault> {
-        let sources: Vec<&String> = compiled(touched)
+    pub(super) fn warnings(
+        &self,
+        with: Combination,
+        touched: &Touched,
+    ) -> Result<(Warnings, Vec<String>), Fault> {
+        let sources: Vec<&String> = compiled(with, touched)
             .filter(|source| self.tree.join(source).exists())
             .collect();
         if sources.is_empty() {
             return Ok(<_>::default());
         }
-        let objects = self.objects("warnings");
-        let with = Combination::most(self.containers);
-        configure(
-            Machine::Process,
-            &self.tree,
-            &objects,
-            &with.configuration()?,
-        )?;
+        let objects = self.configure(&warnings_of(with), &with.configuration()?)?;
         let mut make = make(Machine::Process, &self.tree, &objects);
         make.args(["--keep-going", "W=1", "C=1"]).arg(jobs()?);
         for source in &sources {
@@ -50,22 +50,32 @@ impl Check {
         ))
     }
 
+    /// Compares with what was said before, with everything on.
     pub(super) fn new_warnings(&self, touched: &Touched, before: &Warnings) -> Step {
-        let (after, failed) = self.warnings(touched).map_err(|fault| vec![fault])?;
-        let mut faults = after.that_are_not_in(before);
-        faults.extend(failed.iter().map(|file| format!("no object of {file}")));
+        let mut faults = Vec::new();
+        for with in Combination::all(self.containers) {
+            let (after, failed) = self.warnings(with, touched).map_err(|fault| vec![fault])?;
+            let new = after.that_are_not_in(before);
+            let failed = failed.iter().map(|file| format!("no object of {file}"));
+            let named = |fault: String| format!("{}: {fault}", with.name());
+            faults.extend(new.into_iter().chain(failed).map(named));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
-        let sources: Vec<&String> = compiled(touched).collect();
-        let mut verdict = format!("{} files, {} old warnings", sources.len(), after.count());
+        let most = Combination::most(self.containers);
+        let sources: Vec<&String> = compiled(most, touched).collect();
+        let mut verdict = format!("{} files, {} old warnings", sources.len(), before.count());
         for source in &touched.sources {
             if NOT_FOR_UML.contains(&source.as_str()) {
                 let _ = write!(verdict, "; not compiled: {source}");
             }
         }
         for header in &touched.headers {
-            if !sources.iter().any(|source| self.reads(source, header)) {
+            if !sources
+                .iter()
+                .any(|source| self.reads(most, source, header))
+            {
                 let _ = write!(verdict, "; in none of them: {header}");
             }
         }
@@ -73,8 +83,8 @@ impl Check {
     }
 
     /// Whether a header was read when a file was compiled.
-    fn reads(&self, source: &str, header: &str) -> bool {
-        let object = self.objects("warnings").join(object(source));
+    fn reads(&self, with: Combination, source: &str, header: &str) -> bool {
+        let object = self.objects(&warnings_of(with)).join(object(source));
         let command = object.file_name().and_then(|name| {
             let name = format!(".{}.cmd", name.to_string_lossy());
             fs::read_to_string(object.with_file_name(name)).ok()
@@ -83,9 +93,20 @@ impl Check {
     }
 }
 
-fn compiled(touched: &Touched) -> impl Iterator<Item = &String> {
-    let sources = touched.sources.iter();
-    sources.filter(|source| !NOT_FOR_UML.contains(&source.as_str()))
+/// The directory of what is compiled for its warnings.
+fn warnings_of(with: Combination) -> String {
+    format!("warnings-{}", with.name())
+}
+
+/// The files there are objects of.
+fn compiled(with: Combination, touched: &Touched) -> impl Iterator<Item = &String> {
+    touched.sources.iter().filter(move |source| {
+        let of_containers =
+            source.starts_with("kernel/container") || WITH_CONTAINERS.contains(&source.as_str());
+        !NOT_FOR_UML.contains(&source.as_str())
+            && (with.keys || !source.starts_with("security/keys/"))
+            && (with.containers || !of_containers)
+    })
 }
 
 fn object(source: &str) -> String {

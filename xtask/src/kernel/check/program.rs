@@ -18,6 +18,16 @@ pub(super) fn said(command: &mut Command) -> Result<(bool, String), Fault> {
     Ok((output.status.success(), text))
 }
 
+/// Succeeds where a compilation does, and says nothing of warnings.
+pub(super) fn compiled(make: &mut Command) -> Result<(), Vec<String>> {
+    match said(make) {
+        // What it links, make says however silent it shall be.
+        Ok((true, text)) if !text.contains("warning: ") => Ok(()),
+        Ok((_, text)) => Err(vec![text.trim().to_owned()]),
+        Err(fault) => Err(vec![fault]),
+    }
+}
+
 /// Succeeds where a program does and says nothing.
 pub(super) fn said_nothing(command: &mut Command) -> Result<(), Vec<String>> {
     match said(command) {

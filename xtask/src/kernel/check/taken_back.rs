@@ -82,10 +82,13 @@ struct Results {
 impl Results {
     fn read(said: &str) -> Self {
         let look = Look::read(said);
-        let that_are = |how: &str| look.all(how).map(str::to_owned).collect();
+        let that_are = |how: &str| {
+            let lines = said.lines().filter_map(|line| line.strip_prefix(how));
+            lines.map(|line| line.trim_end().to_owned()).collect()
+        };
         Self {
-            good: that_are("program ok "),
-            bad: that_are("program not ok "),
+            good: that_are("ok "),
+            bad: that_are("not ok "),
             passed: look.has("status 0"),
             faults: look.faults(),
         }
@@ -104,9 +107,9 @@ mod tests {
     use super::*;
 
     const SAID: &str = "\
-[1.0] look: program ok 1 one
-look: program ok 2 two
-ok 3 three
+ok 1 one
+ok 2 two
+# ok 3 three
 look: status 0
 look: kernel <4>Checking things
 look: end
