@@ -21,7 +21,7 @@ shift
 suites=("$@")
 # The long ones first.
 [ $# -gt 0 ] || suites=(upcalls engine_containers bad_input life keys_service container_keyring
-    canary crowd container_objects key_lists refusals authority)
+    canary crowd container_objects key_lists parked_containers refusals authority)
 # Two figures that one processor in user space is too slow for, with any engine.
 skip=(--skip a_flood_is_cut_off_while_the_host_is_served
     --skip looking_after_a_thousand_grants_costs_little)

@@ -43,13 +43,13 @@ pub struct Grant {
     pub container: String,
     /// Rights asked for.
     pub requested: Vec<String>,
-    /// Rights the kernel gives by the mask: requested and implied ones.
+    /// Rights the kernel gives: requested and implied ones.
     pub kernel: Vec<String>,
     /// Rights given beyond those asked for (accepted by the grantor).
     pub implied: Vec<String>,
     /// Serial of the container's copy.
     pub copy: Option<i32>,
-    /// Permission mask of the copy.
+    /// Permission mask of the copy; without rights for possessors, those are in its list of rights.
     pub mask: u32,
     /// Seconds left until the grant itself ends; absent: until taken back.
     pub expires_in: Option<u64>,

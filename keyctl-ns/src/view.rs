@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use keyns::errno::Errno;
-use keyns::mask::Mask;
+use keyns::mask::{Bits, Mask};
 use keyns::text::Escaped;
 use keyns_interfaces::ByteText;
 use keyns_interfaces::containers::{ExitStatus, Namespace, Root, State};
@@ -140,6 +140,14 @@ pub fn ago(epoch_seconds: u64) -> String {
 #[must_use]
 pub fn mask(raw: u32) -> String {
     Mask::from_raw(raw).map_or_else(|| format!("{raw:#010x}"), Mask::letters)
+}
+
+/// The mask of a key that a container has. `+` as in ls(1): what the container may do is not in the
+/// mask, which says nothing of its processes, but an entry of the key's list of rights.
+#[must_use]
+pub fn mask_in_container(raw: u32) -> String {
+    let listed = Mask::from_raw(raw).is_some_and(|mask| mask.possessor() == Bits::NONE);
+    mask(raw) + if listed { "+" } else { "" }
 }
 
 /// Names of namespaces.

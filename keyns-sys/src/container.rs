@@ -175,7 +175,7 @@ pub fn socket(
 ///
 /// # Errors
 /// `ENOSYS` where the kernel has no such command; `EBADF`, `EINVAL`, `EPERM`, `EBUSY` (too late),
-/// `ECANCELED` (dead).
+/// `ECANCELED` (dead), `EOPNOTSUPP` (a file system that shows nothing of a container).
 pub fn make_file_system_for(
     abi: &ContainerAbi,
     context: BorrowedFd<'_>,

@@ -296,8 +296,8 @@ pub fn stop_intercepting(
 /// What an authorisation key is about (`KEYCTL_QUERY_REQUEST_KEY_AUTH`); needs SEARCH.
 ///
 /// # Errors
-/// `EOPNOTSUPP`; `EINVAL` (no authorisation key), `EKEYREVOKED` (answered already), `ENOKEY`,
-/// `EKEYEXPIRED`, `EACCES`.
+/// `EOPNOTSUPP`; `EINVAL` (no authorisation key), `ENOKEY` (also: answered or withdrawn), `EKEYREVOKED`
+/// (being answered at this moment), `EKEYEXPIRED`, `EACCES`.
 pub fn query_request(abi: &ContainerAbi, authorisation: KeySerial) -> io::Result<QueuedRequest> {
     let operation = known(abi.query_request)?;
     let mut raw = RawRequest::default();

@@ -10,6 +10,7 @@ use keyns_interfaces::{Error, ErrorKind};
 
 use crate::config::Config;
 use crate::events::Bus;
+use crate::service_manager::Manager;
 use crate::services::agents::Agents;
 use crate::services::containers::ContainerTable;
 use crate::services::keys::KeyBook;
@@ -24,6 +25,8 @@ pub struct Daemon {
     /// What the engine offers on this kernel. Found out once: anybody may ask, and to look takes
     /// threads and keys.
     pub features: Vec<FeatureRow>,
+    /// The service manager, which keeps containers too.
+    pub manager: Manager,
     /// The engine; its calls block, so services make them with [`Daemon::blocking`].
     pub engine: Arc<dyn Engine>,
     /// Events to subscribers.

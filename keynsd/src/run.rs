@@ -1,15 +1,16 @@
 //! The daemon from start to stop.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use keyns::engine::container::{ContainerRecord, ExitStatus, State};
+use keyns::engine::container::{ContainerId, ContainerRecord, ExitStatus, State};
 use keyns::engine::{Engine, Options};
 use keyns::feature::FeatureRow;
 use keyns::probe::KernelFacts;
@@ -113,18 +114,20 @@ async fn serve(
     config: Config,
     facts: &KernelFacts,
     reloader: Reloader,
-    handed: Handed,
+    mut handed: Handed,
 ) -> Result<(), StartError> {
     demand_helpers(&config)?;
     let lock = lock_instance(&config)?;
     // Before there is anything to be left by a signal that nobody expects.
     let mut hangup = signal(SignalKind::hangup()).map_err(system("catch signals"))?;
     let manager = reloader.manager.clone();
+    let containers = handed.containers();
     let listeners = ListenerSources::choose(&config, &manager, handed);
     let (store, stored, engine) = begin(&config, listeners.foreign(&config))
         .inspect_err(|_| config.engine.withdraw(&config.paths))?;
     let features = engine.features(facts);
-    let daemon = restore(config, features, store, stored, &engine)
+    let found = Found { stored, containers };
+    let daemon = restore(config, features, store, found, manager.clone(), &engine)
         .await
         .inspect_err(|_| {
             // Whatever cannot be read may be about containers that live: then all of it stays.
@@ -280,12 +283,20 @@ pub fn router(daemon: &Rc<Daemon>) -> Router<Daemon> {
     router
 }
 
+/// What a former daemon has left of its containers.
+struct Found {
+    stored: Vec<ContainerRecord>,
+    /// With the service manager.
+    containers: BTreeMap<ContainerId, OwnedFd>,
+}
+
 /// A daemon that knows its containers, grants and rules again.
 async fn restore(
     config: Config,
     features: Vec<FeatureRow>,
     store: Store,
-    stored: Vec<ContainerRecord>,
+    found: Found,
+    manager: Manager,
     engine: &Arc<dyn Engine>,
 ) -> Result<Rc<Daemon>, StartError> {
     let daemon = Rc::new(Daemon {
@@ -297,12 +308,13 @@ async fn restore(
         keys: Rc::new(KeyBook::new(Arc::clone(engine), store.clone())),
         upcalls: Upcalls::open(&store).map_err(system("read the rules"))?,
         agents: Agents::open(&store).map_err(system("read the state"))?,
+        manager,
         engine: Arc::clone(engine),
         store,
         config,
         features,
     });
-    containers::restore(&daemon, stored).await?;
+    containers::restore(&daemon, found.stored, found.containers).await?;
     // Grants to containers that ended are dropped, so the containers come first.
     keys::restore(&daemon).await?;
     daemon.upcalls.restore(&daemon);

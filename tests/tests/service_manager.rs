@@ -218,7 +218,7 @@ fn descriptors_that_do_not_fit_are_closed_and_said() {
             "no such name",
         ),
         (
-            "container-1",
+            "container-",
             File::open("/dev/null").unwrap().into(),
             "no such name",
         ),
@@ -238,6 +238,10 @@ fn descriptors_that_do_not_fit_are_closed_and_said() {
     fs::remove_file(service.paths().upcall()).unwrap();
     descriptors.push(("stored-upcall".to_owned(), orphan));
     reasons.push("is gone");
+    // Looked at when it is known which containers there are.
+    let file = File::open("/dev/null").unwrap().into();
+    descriptors.push(("container-1".to_owned(), file));
+    reasons.push("no such container");
 
     service.start(&descriptors);
     let said = service.ready();

@@ -336,7 +336,7 @@ impl Daemon {
         Ok(Reply::Preview(Box::new(Preview {
             rights,
             implied,
-            mask: view::mask(done.grant.mask),
+            mask: view::mask_in_container(done.grant.mask),
             is_copy: true,
         })))
     }

@@ -135,6 +135,17 @@ pub trait Engine: Debug + Send + Sync {
     /// Whether what the kernel has under a stored container's name is still that container.
     fn intact(&self, record: &ContainerRecord) -> bool;
 
+    /// A copy of the descriptor that the kernel's container is kept by, for somebody else who keeps it
+    /// too. `None`: the kernel has no such, or it is not known.
+    fn descriptor(&self, record: &ContainerRecord) -> Option<OwnedFd>;
+
+    /// Takes such a descriptor back from who has kept it, before anything else is asked about the
+    /// container. It is used where the container's monitor has none.
+    ///
+    /// # Errors
+    /// Why it is not the descriptor of that container; it is closed.
+    fn take_back(&self, record: &ContainerRecord, descriptor: OwnedFd) -> Result<(), EngineError>;
+
     /// The cgroup path of a container as `/proc/PID/cgroup` shows it.
     fn cgroup_path(&self, record: &ContainerRecord) -> PathBuf;
 

@@ -82,6 +82,13 @@ impl Monitors {
         }
     }
 
+    /// Whether the container's monitor has ended. In doubt it has not: another one would take its place.
+    pub(super) fn is_gone(&self, id: ContainerId) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        Channel::connect(&self.paths.monitor(id))
+            .is_err_and(|error| matches!(error.kind(), ConnectionRefused | NotFound))
+    }
+
     /// Has a process started that waits for its release.
     pub(super) fn prepare(
         &self,

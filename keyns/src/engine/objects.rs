@@ -67,12 +67,59 @@ impl Objects {
     }
 }
 
-/// The kernel's number of the container behind a descriptor (`container_id` in its `fdinfo`).
-pub(super) fn number(object: &impl AsFd) -> io::Result<u64> {
+/// What the kernel says of the container behind a descriptor.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Its own number of it, which is never used again.
+    pub(super) number: u64,
+    /// The name, which another one may have once this has ended.
+    pub(super) name: String,
+}
+
+/// Reads both from the descriptor's `fdinfo`.
+pub(super) fn identity(object: &impl AsFd) -> io::Result<Identity> {
     let path = format!("/proc/self/fdinfo/{}", object.as_fd().as_raw_fd());
-    let text = fs::read_to_string(path)?;
-    let number = text
-        .lines()
-        .find_map(|line| line.strip_prefix("container_id:")?.trim().parse().ok());
-    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    parse(&fs::read_to_string(path)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn parse(text: &str) -> Option<Identity> {
+    let value = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        lines.next()?.strip_prefix('\t')
+    };
+    Some(Identity {
+        number: value("container_id:")?.parse().ok()?,
+        name: value("container_name:")?.to_owned(),
+    })
+}
+
+/// The kernel's number of the container behind a descriptor.
+pub(super) fn number(object: &impl AsFd) -> io::Result<u64> {
+    identity(object).map(|identity| identity.number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_known_by_its_number_and_name() {
+        let text = "pos:\t0\nflags:\t02\nmnt_id:\t15\nino:\t9\ncontainer_id:\t12\n\
+            container_name:\tweb\ncontainer_flags:\t1\ncontainer_init:\t77\n";
+        let identity = parse(text).unwrap();
+        assert_eq!((identity.number, identity.name.as_str()), (12, "web"));
+        for broken in [
+            text.replace("container_id", "id"),
+            text.replace("\t12", "\t-12"),
+            text.replace("\t12", "12"),
+            text.replace("container_name", "name"),
+        ] {
+            assert_eq!(parse(&broken), None, "{broken}");
+        }
+        assert!(identity_of_a_file().is_err());
+    }
+
+    fn identity_of_a_file() -> io::Result<Identity> {
+        super::identity(&fs::File::open("/dev/null")?)
+    }
 }

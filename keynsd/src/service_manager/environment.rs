@@ -5,8 +5,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Descriptors that a manager may hand over; three are of use, and the store has room for eight.
-const MOST_DESCRIPTORS: u16 = 64;
+/// Descriptors that a manager may hand over: three sockets, and a container for each place in the store
+/// that the unit has it make.
+const MOST_DESCRIPTORS: u16 = 1024;
 
 /// What the environment says.
 #[derive(Debug, Default, Clone)]
@@ -162,7 +163,7 @@ mod tests {
             ("7", "one", None, "LISTEN_FDS"),
             ("7", "-1", None, "LISTEN_FDS"),
             ("7", "+1", None, "LISTEN_FDS"),
-            ("7", "65", None, "LISTEN_FDS"),
+            ("7", "1025", None, "LISTEN_FDS"),
             ("7", "99999999999", None, "LISTEN_FDS"),
             ("7", "2", Some("varlink"), "LISTEN_FDNAMES"),
             ("7", "1", Some("varlink:admin"), "LISTEN_FDNAMES"),

@@ -1,11 +1,14 @@
 //! Descriptors that a service manager hands over: sockets that it listens on, and what the daemon
-//! before had it keep. Each is looked at before it is believed; what does not fit is closed, and made
-//! anew where it is needed.
+//! before had it keep, which is sockets and containers. Each is looked at before it is believed; what
+//! does not fit is closed, and made anew where it is needed.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use keyns::engine::container::ContainerId;
 use keyns::engine::paths::Paths;
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike as _, UnixAddr};
 use nix::sys::socket::{getsockname, getsockopt, sockopt};
@@ -16,6 +19,8 @@ use crate::upcall_link::first_path;
 
 /// Before the role in the name of what the daemon has had kept.
 const STORED: &str = "stored-";
+/// Before the daemon's number of a container.
+const CONTAINER: &str = "container-";
 
 /// What a listening socket of the daemon is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +83,12 @@ pub enum ListenerSource {
     Given(OwnedFd),
 }
 
-/// The sockets that were handed over.
+/// What was handed over.
 #[derive(Debug, Default)]
 pub struct Handed {
     listeners: [Option<OwnedFd>; 3],
+    /// Who knows the containers looks at these.
+    containers: BTreeMap<ContainerId, OwnedFd>,
 }
 
 impl Handed {
@@ -105,8 +112,8 @@ impl Handed {
         let mut handed = Self::default();
         for (number, (name, descriptor)) in (3_u32..).zip(names.iter().zip(descriptors)) {
             let placed = handed.place(name, descriptor, paths);
-            if placed.is_ok() && name.starts_with(STORED) {
-                manager.has_kept();
+            if placed.is_ok() && (name.starts_with(STORED) || name.starts_with(CONTAINER)) {
+                manager.has_kept(name);
             }
             if let Err(why) = placed {
                 let name = name.escape_debug().to_string();
@@ -130,6 +137,15 @@ impl Handed {
         paths: &Paths,
     ) -> Result<(), String> {
         let descriptor = descriptor.ok_or("it is not open")?;
+        if let Some(id) = container_of(name) {
+            return match self.containers.entry(id) {
+                Entry::Vacant(place) => {
+                    place.insert(descriptor);
+                    Ok(())
+                }
+                Entry::Occupied(_) => Err("there is another of its kind".into()),
+            };
+        }
         let role = name.strip_prefix(STORED).unwrap_or(name);
         let role = Role::ALL.into_iter().find(|known| known.name() == role);
         let role = role.ok_or("keynsd knows no such name")?;
@@ -144,10 +160,27 @@ impl Handed {
         }
     }
 
+    /// The containers, which are then no longer here.
+    pub fn containers(&mut self) -> BTreeMap<ContainerId, OwnedFd> {
+        std::mem::take(&mut self.containers)
+    }
+
     /// The socket of a role, which is then no longer here.
     pub fn listener(&mut self, role: Role) -> Option<OwnedFd> {
         self.listeners.get_mut(role as usize)?.take()
     }
+}
+
+/// The container that a name is for: only as [`container_name`] writes it.
+fn container_of(name: &str) -> Option<ContainerId> {
+    let id = ContainerId(name.strip_prefix(CONTAINER)?.parse().ok()?);
+    (container_name(id) == name).then_some(id)
+}
+
+/// The name under which the manager keeps a container.
+#[must_use]
+pub fn container_name(id: ContainerId) -> String {
+    format!("{CONTAINER}{id}")
 }
 
 /// Whether a descriptor is the listening socket of a role.
@@ -190,4 +223,32 @@ fn fits(descriptor: BorrowedFd<'_>, role: Role, path: &std::path::Path) -> Resul
 /// The name under which the manager keeps a role's socket.
 pub(super) fn stored_name(role: Role) -> String {
     format!("{STORED}{role}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_has_one_name() {
+        for id in [0, 7, u64::MAX] {
+            let id = ContainerId(id);
+            let name = container_name(id);
+            assert_eq!(container_of(&name), Some(id));
+            // As systemd wants it.
+            assert!(name.len() < 256 && !name.contains(|c: char| c == ':' || c.is_control()));
+        }
+        for other in [
+            "container-",
+            "container-07",
+            "container-+7",
+            "container--7",
+            "container-7 ",
+            "container-18446744073709551616",
+            "stored-container-7",
+            "7",
+        ] {
+            assert_eq!(container_of(other), None, "{other}");
+        }
+    }
 }

@@ -14,5 +14,5 @@ mod handed;
 mod notify;
 
 pub use environment::Environment;
-pub use handed::{Handed, ListenerSource, Role};
+pub use handed::{Handed, ListenerSource, Role, container_name};
 pub use notify::Manager;

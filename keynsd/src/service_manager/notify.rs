@@ -1,6 +1,7 @@
 //! What the service manager is told: sd_notify(3), without its library.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IoSlice};
@@ -30,6 +31,8 @@ pub struct Manager {
     watchdog: Option<Duration>,
     /// Places that are left in its store.
     places: Rc<Cell<usize>>,
+    /// What is in the others, by name.
+    kept: Rc<RefCell<BTreeSet<String>>>,
 }
 
 impl Manager {
@@ -63,6 +66,7 @@ impl Manager {
                     .inspect_err(|why| said(why.clone()))
                     .unwrap_or_default(),
             )),
+            kept: Rc::default(),
         }
     }
 
@@ -106,7 +110,10 @@ impl Manager {
         // A listening socket and a container are to stay whatever poll(2) says of them.
         let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n");
         match self.send(&message, Some(descriptor), SendFlags::empty()) {
-            Ok(()) => self.places.set(left),
+            Ok(()) => {
+                self.places.set(left);
+                self.kept.borrow_mut().insert(name.to_owned());
+            }
             Err(error) => {
                 tracing::warn!(%error, name, "the service manager does not keep a descriptor");
             }
@@ -114,12 +121,23 @@ impl Manager {
     }
 
     /// It has handed over a descriptor that it goes on keeping.
-    pub(super) fn has_kept(&self) {
-        self.places.set(self.places.get().saturating_sub(1));
+    pub(super) fn has_kept(&self, name: &str) {
+        if self.kept.borrow_mut().insert(name.to_owned()) {
+            self.places.set(self.places.get().saturating_sub(1));
+        }
+    }
+
+    /// Whether it keeps a descriptor of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.kept.borrow().contains(name)
     }
 
     /// Has it keep those of this name no longer.
     pub fn forget(&self, name: &str) {
+        if self.kept.borrow_mut().remove(name) {
+            self.places.set(self.places.get() + 1);
+        }
         self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={}\n", line(name)));
     }
 

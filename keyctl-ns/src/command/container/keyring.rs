@@ -13,6 +13,9 @@ use crate::table::{Table, fields};
 use crate::view;
 
 /// Show a container's keyring and the keys its processes find in it
+///
+/// A + after a mask: what the container may do is not in it, but in the key's list of rights, which
+/// keyctl-ns acl shows. Only kernels with container objects have such lists.
 #[derive(Debug, Args)]
 pub struct KeyringArgs {
     /// The container
@@ -43,7 +46,11 @@ fn show(out: &mut dyn Write, keyring: &Keyring) -> io::Result<()> {
             ("owner", format!("uid {}, gid {}", ring.uid, ring.gid)),
             (
                 "mask",
-                format!("{} ({:#010x})", view::mask(ring.mask), ring.mask),
+                format!(
+                    "{} ({:#010x})",
+                    view::mask_in_container(ring.mask),
+                    ring.mask
+                ),
             ),
         ],
     )?;
@@ -53,7 +60,7 @@ fn show(out: &mut dyn Write, keyring: &Keyring) -> io::Result<()> {
         table.row([
             key.serial.to_string(),
             view::safe(&key.type_),
-            view::mask(key.mask),
+            view::mask_in_container(key.mask),
             view::expiry(key.expires_in),
             view::short(&key.description),
         ]);

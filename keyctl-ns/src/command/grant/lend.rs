@@ -143,7 +143,7 @@ fn show(out: &mut dyn Write, done: &Granted) -> io::Result<()> {
         rows.push(("implied", view::rights(&grant.implied)));
     }
     rows.push(("enforced by", "kernel".to_owned()));
-    rows.push(("mask of the copy", view::mask(grant.mask)));
+    rows.push(("mask of the copy", view::mask_in_container(grant.mask)));
     if let Some(copy) = grant.copy {
         rows.push(("copy", copy.to_string()));
     }

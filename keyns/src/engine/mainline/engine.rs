@@ -371,6 +371,15 @@ impl Engine for Mainline {
         cgroup::populated(&record.cgroup).unwrap_or(false)
     }
 
+    fn descriptor(&self, _: &ContainerRecord) -> Option<OwnedFd> {
+        None
+    }
+
+    fn take_back(&self, _: &ContainerRecord, _: OwnedFd) -> Result<(), EngineError> {
+        let why = "the engine “mainline” keeps no container by a descriptor";
+        Err(EngineError::Refused(why.into()))
+    }
+
     fn cgroup_path(&self, record: &ContainerRecord) -> PathBuf {
         self.cgroups.kernel_path(&record.cgroup)
     }

@@ -64,7 +64,6 @@ impl Patched {
         taken: &[IdRange],
     ) -> Result<(), EngineError> {
         let plan = self.stock.lay_out(record, lineage, taken)?;
-        self.stock.monitors.start(record.id)?;
         self.build(record, plan, parent)?;
         let id = record.id;
         self.stock.keys.call(move |keys| keys.attach(id))?;
@@ -78,6 +77,8 @@ impl Patched {
         mut plan: ContainerPlan,
         parent: Option<OwnedFd>,
     ) -> Result<(), EngineError> {
+        // One that is made anew may have lost the one it had.
+        self.stock.monitors.start(record.id)?;
         plan.object = true;
         let directory = root_directory(record)?;
         let passed = Passed { directory, parent };

@@ -97,6 +97,19 @@ impl Patched {
         Ok(self.objects.put(record.id, object))
     }
 
+    /// Gives a container whose monitor was killed another one, if its object is known. What the former
+    /// one has started goes on without.
+    fn watch_over(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        let Ok(object) = self.objects.get(record.id) else {
+            return Ok(());
+        };
+        if !self.stock.monitors.is_gone(record.id) {
+            return Ok(());
+        }
+        self.stock.monitors.start(record.id)?;
+        self.stock.monitors.hold(record.id, object.as_fd())
+    }
+
     /// Whether the kernel still has a process in the container.
     fn drained(&self, object: &OwnedFd) -> io::Result<bool> {
         match container::ended(self.objects.abi(), object.as_fd(), true) {
@@ -172,6 +185,7 @@ impl Engine for Patched {
                 ..ObjectPlan::default()
             }
         });
+        self.watch_over(record)?;
         self.stock.monitors.prepare(record.id, plan, fds)
     }
 
@@ -261,10 +275,36 @@ impl Engine for Patched {
     }
 
     fn intact(&self, record: &ContainerRecord) -> bool {
-        // A monitor that was killed has taken the object along; its processes live on.
+        // A monitor that was killed has taken the object along, if nobody else keeps it; its processes
+        // live on.
         let orphaned = record.state == State::Running && self.stock.watch(record.id).is_err();
         let kept = orphaned || self.object(record).is_ok();
         kept && self.stock.intact(record)
+    }
+
+    fn descriptor(&self, record: &ContainerRecord) -> Option<OwnedFd> {
+        self.objects.get(record.id).ok()?.try_clone().ok()
+    }
+
+    fn take_back(&self, record: &ContainerRecord, descriptor: OwnedFd) -> Result<(), EngineError> {
+        let refused = |why: String| Err(EngineError::Refused(why));
+        let Ok(identity) = objects::identity(&descriptor) else {
+            return refused("it is no container".into());
+        };
+        if record.object != Some(identity.number) {
+            return refused(format!(
+                "it is the kernel’s container {}, and “{}” is another",
+                identity.number, record.path
+            ));
+        }
+        let name = record.path.name().to_string();
+        if identity.name != name {
+            return refused(format!(
+                "the kernel has it under another name than “{name}”"
+            ));
+        }
+        self.objects.put(record.id, descriptor);
+        Ok(())
     }
 
     fn cgroup_path(&self, record: &ContainerRecord) -> PathBuf {

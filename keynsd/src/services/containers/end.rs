@@ -12,6 +12,7 @@ use keyns_interfaces::{Error, ErrorKind};
 use super::info::exit_status;
 use super::lease;
 use super::life::{announce, persist};
+use super::parking;
 use crate::daemon::Daemon;
 
 /// How long the processes of a container may take to end.
@@ -137,6 +138,7 @@ async fn take_apart(daemon: &Rc<Daemon>, id: ContainerId, exit: ExitStatus) -> R
             "{error}"
         );
     }
+    parking::forget(daemon, id);
     if record.kill_on_close {
         lease::revoke(daemon, id);
     }

@@ -14,6 +14,7 @@ use keyns_interfaces::{Error, ErrorKind};
 
 use super::info::{container_info, engine_namespace, engine_root};
 use super::lease;
+use super::parking;
 use crate::daemon::{Daemon, store_error};
 use crate::events::{self, Topic};
 
@@ -126,6 +127,7 @@ pub(super) async fn create(
         .into_os_string()
         .into_encoded_bytes();
     daemon.containers.insert(record.clone(), cgroup);
+    parking::park(daemon, &record);
     if let Some((reader, writer)) = lease {
         lease::watch(daemon, record.id, reader);
         announce(daemon, "container-created", record.id);

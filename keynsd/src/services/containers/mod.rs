@@ -15,6 +15,7 @@ mod info;
 mod lease;
 mod life;
 mod methods;
+mod parking;
 mod pidfd;
 mod restore;
 mod start;

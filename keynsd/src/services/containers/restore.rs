@@ -1,22 +1,31 @@
 //! Finding the containers again after a restart of the daemon.
 
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use keyns::engine::container::{ContainerRecord, ExitStatus, State};
+use keyns::engine::container::{ContainerId, ContainerRecord, ExitStatus, State};
 use keyns_interfaces::Error;
 
 use super::end::end_in_background;
 use super::lease;
 use super::life::persist;
+use super::parking;
 use super::start::watch;
 use crate::daemon::{Daemon, store_error};
 
-/// Compares the containers of the store with what the kernel has.
+/// Compares the containers of the store with what the kernel has; `handed` is what a service manager has
+/// kept of them.
 ///
 /// # Errors
 /// When the kernel cannot be read; a container that cannot be found again is ended instead.
-pub async fn restore(daemon: &Rc<Daemon>, mut records: Vec<ContainerRecord>) -> Result<(), Error> {
+pub async fn restore(
+    daemon: &Rc<Daemon>,
+    mut records: Vec<ContainerRecord>,
+    handed: BTreeMap<ContainerId, OwnedFd>,
+) -> Result<(), Error> {
     records.sort_by_key(|record| record.id);
+    parking::take_back(daemon, &records, handed);
     let mut spoiled = Vec::new();
     for record in &mut records {
         if record.state == State::Created {
@@ -36,7 +45,12 @@ pub async fn restore(daemon: &Rc<Daemon>, mut records: Vec<ContainerRecord>) -> 
                     .await
                     .and_then(|found| keep(daemon, record, &found).map(|()| found));
                 match found {
-                    Ok(found) => *record = found,
+                    Ok(found) => {
+                        if found.object != record.object {
+                            parking::forget(daemon, record.id);
+                        }
+                        *record = found;
+                    }
                     // One container must not keep the daemon from the others.
                     Err(error) => spoiled.push((record.id, error)),
                 }
@@ -101,6 +115,7 @@ async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Err
             }
         }
     }
+    parking::park(daemon, record);
     match record.state {
         State::Running => {
             watch(daemon, id).await;

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use super::end::end_in_background;
 use super::info::exit_status;
 use super::life::{announce, demand_alive, persist};
+use super::parking;
 use crate::daemon::{Daemon, engine_error};
 
 /// Bytes of a command line with its environment.
@@ -78,7 +79,9 @@ pub(super) async fn run(
     let (number, living) = daemon
         .containers
         .with(id, |entry| {
-            let number = entry.processes.keys().last().map_or(1, |last| last + 1);
+            // The first one is the first, also where its monitor took the memory of it along.
+            let last = entry.processes.keys().last().copied();
+            let number = last.unwrap_or(if first { 0 } else { 1 }) + 1;
             (
                 number,
                 entry
@@ -201,12 +204,16 @@ async fn release(
         }
     };
     let ancestors = daemon.containers.ancestors(&record);
+    let before = record.object;
     let withdraw = move |engine: &dyn Engine| {
         engine
             .unregister(&mut record, &ancestors, &namespaces)
             .map(|()| record)
     };
     let restored = daemon.blocking(what, withdraw).await.and_then(|record| {
+        if record.object != before {
+            parking::renew(daemon, &record);
+        }
         daemon.containers.change(id, |entry| {
             entry.record.pins = record.pins;
             entry.record.object = record.object;
@@ -295,38 +302,33 @@ fn environment(call: &Run) -> Vec<Vec<u8>> {
 /// Follows the ends of a container's processes; the end of the first one ends the container.
 ///
 /// Without its monitor nobody learns how processes end, but what runs may go on: the container
-/// ends when nothing is left in it.
+/// ends when nothing is left in it. Another monitor, which the next process may come with, is followed
+/// as well.
 pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
-    let what = "watch the container’s processes";
-    let watched = daemon.blocking(what, move |engine| engine.watch(id)).await;
-    let exits = match watched {
-        Ok((processes, exits)) => {
-            for state in processes {
-                note(daemon, id, &state);
-            }
-            Some(exits)
-        }
-        Err(error) => {
-            tracing::warn!(
-                container_id = id.0,
-                cause = error.cause.as_deref(),
-                "{error}"
-            );
-            None
-        }
-    };
+    let mut exits = monitored(daemon, id).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            container_id = id.0,
+            cause = error.cause.as_deref(),
+            "{error}"
+        );
+        None
+    });
     let daemon = Rc::clone(daemon);
     tokio::task::spawn_local(async move {
-        if let Some(exits) = exits
-            && let Err(error) = follow(&daemon, id, exits).await
-        {
-            tracing::debug!(container_id = id.0, %error, "the monitor is gone");
-        }
         let runs = |record: ContainerRecord| {
             record.state == State::Running && daemon.engine.populated(&record)
         };
-        while daemon.containers.get(id).is_some_and(runs) {
+        loop {
+            if let Some(exits) = exits.take()
+                && let Err(error) = follow(&daemon, id, exits).await
+            {
+                tracing::debug!(container_id = id.0, %error, "the monitor is gone");
+            }
+            if !daemon.containers.get(id).is_some_and(runs) {
+                break;
+            }
             tokio::time::sleep(WITHOUT_MONITOR).await;
+            exits = monitored(&daemon, id).await.unwrap_or_default();
         }
         if daemon
             .containers
@@ -336,6 +338,18 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
             end_in_background(&daemon, id, ExitStatus::Unknown);
         }
     });
+}
+
+/// What a container's monitor knows already, noted, and what it will report.
+async fn monitored(daemon: &Rc<Daemon>, id: ContainerId) -> Result<Option<Exits>, Error> {
+    let what = "watch the container’s processes";
+    let (processes, exits) = daemon
+        .blocking(what, move |engine| engine.watch(id))
+        .await?;
+    for state in processes {
+        note(daemon, id, &state);
+    }
+    Ok(Some(exits))
 }
 
 async fn follow(daemon: &Rc<Daemon>, id: ContainerId, exits: Exits) -> std::io::Result<()> {
