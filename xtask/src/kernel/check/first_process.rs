@@ -7,16 +7,18 @@ use std::process::{Command, Stdio};
 use super::{Fault, root};
 
 /// What a kernel says when it finds a fault in itself.
-const FAULTS: [&str; 7] = [
-    "BUG",
-    "WARNING",
+const FAULTS: [&str; 8] = [
+    "BUG: ",
+    "kernel BUG at ",
+    "WARNING: ",
     "INFO: ",
-    "Call Trace",
-    "UBSAN",
-    "refcount_t",
+    "Call Trace:",
+    "UBSAN: ",
+    "refcount_t: ",
     // By `kernel/first-process`, of the messages.
     "cannot be read: ",
 ];
+
 /// In seconds. It takes one or two, and longer where much else is going on.
 const PATIENCE: &str = "180";
 
