@@ -49,19 +49,33 @@ hold() {
         "$takeover" "$KEYNS_BIN_DIR" "$2" --test-threads 1 "${skip[@]}" "$3"
 }
 
+running=()
+failed=()
+# Of the one that was started first: others that have ended meanwhile wait for it.
+collect() {
+    local suite=${running[0]#*:} number=${running[0]%%:*}
+    local status=0
+    wait "$number" || status=$?
+    running=("${running[@]:1}")
+    cat "$printed/$number.$suite" 2>/dev/null || true
+    # A filter that nothing matches is no success.
+    if [ "$status" -ne 0 ] || ! grep -Eq '^test result: ok\. [1-9]' "$printed/$number.$suite"; then
+        failed+=("$suite")
+    fi
+}
+trap 'kill $(jobs -p) 2>/dev/null; exit 1' INT TERM
+
 for suite in "${suites[@]}"; do
     name=${suite%%:*}
     tests=${suite:${#name}}
     program=$(program_of "$name")
     [ -x "$program" ] || { echo "error: cargo builds no suite $name" >&2; exit 2; }
-    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
-    (
-        hold "$suite" "$program" "${tests#:}" >"$printed/$name" 2>&1 || echo "$suite" >>"$printed/failed"
-        flock "$printed" cat "$printed/$name"
-    ) &
+    [ ${#running[@]} -lt "$(nproc)" ] || collect
+    (hold "$suite" "$program" "${tests#:}" >"$printed/$BASHPID.$suite" 2>&1) &
+    running+=("$!:$suite")
 done
-wait
-if [ -e "$printed/failed" ]; then
-    echo "error: not as on a stock kernel:" $(cat "$printed/failed") >&2
+while [ ${#running[@]} -gt 0 ]; do collect; done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "error: not as on a stock kernel: ${failed[*]}" >&2
     exit 1
 fi

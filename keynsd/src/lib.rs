@@ -9,6 +9,7 @@ pub mod events;
 pub mod front;
 pub mod log;
 pub mod namespaces;
+mod readiness;
 pub mod run;
 pub mod service_manager;
 pub mod services;

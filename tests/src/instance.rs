@@ -15,6 +15,14 @@ use crate::{bin_dir, engine, keyctl_as, service_uid, unique};
 /// Longer than anything here takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the engine for kernels with container objects must have.
+pub const PATCHED: [&str; 4] = [
+    "container-membership-without-namespaces",
+    "container-nesting",
+    "grant-inval-apart",
+    "upcall-killable",
+];
+
 /// A transient daemon: when this is dropped, it ends its containers and leaves nothing.
 #[derive(Debug)]
 pub struct Instance {
@@ -27,6 +35,8 @@ pub struct Instance {
     level: &'static str,
     /// The bus it serves on (`--bus`).
     bus: Option<String>,
+    /// Of the daemon that was started last.
+    engine: EngineChoice,
 }
 
 /// What a command printed, and how it ended.
@@ -96,6 +106,7 @@ impl Instance {
             log,
             level,
             bus,
+            engine: engine(),
         };
         instance.start_daemon();
         instance
@@ -139,6 +150,7 @@ impl Instance {
     }
 
     fn spawn_daemon_by(&mut self, engine: EngineChoice) {
+        self.engine = engine;
         let log = File::options()
             .append(true)
             .create(true)
@@ -197,10 +209,23 @@ impl Instance {
     /// When there is no such feature at all.
     #[must_use]
     pub fn has(&self, feature: &str) -> bool {
+        let has = self.enforcer(feature) != "unavailable";
+        // Or what needs it would be tested nowhere.
+        let promised = self.engine == EngineChoice::Patched && PATCHED.contains(&feature);
+        assert!(has || !promised, "the engine “patched” has no {feature}");
+        has
+    }
+
+    /// Who enforces a feature: `kernel`, `daemon`, `advisory` or `unavailable`.
+    ///
+    /// # Panics
+    /// When there is no such feature at all.
+    #[must_use]
+    pub fn enforcer(&self, feature: &str) -> String {
         let rows: Value = serde_json::from_str(&self.ok(&["features", "--json"])).unwrap();
         let rows = rows["features"].as_array().unwrap();
         let row = rows.iter().find(|row| row["name"] == feature).unwrap();
-        row["enforcer"] != "unavailable"
+        row["enforcer"].as_str().unwrap().to_owned()
     }
 
     /// The varlink socket.

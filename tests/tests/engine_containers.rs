@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyns::engine::container::{
-    ContainerId, ContainerRecord, ContainerSpec, ExitStatus, Namespace, Namespaces, Root,
+    ContainerId, ContainerRecord, ContainerSpec, ExitStatus, Namespace, Namespaces, Root, State,
 };
 use keyns::engine::paths::Paths;
 use keyns::engine::process::RunSpec;
@@ -116,7 +116,8 @@ impl Engine {
         let prepared = self.engine.prepare(&lineage, &spec, &fds).unwrap();
         self.engine.register(&mut lineage[0], &prepared).unwrap();
         prepared.release().unwrap();
-        let [record] = lineage;
+        let [mut record] = lineage;
+        record.state = State::Running;
         let made = self.made.iter_mut().find(|made| made.id == record.id);
         *made.unwrap() = record.clone();
         record

@@ -3,7 +3,8 @@
 //!
 //! Two processes work on it. The *builder* stays in the host's namespaces: it writes the id maps
 //! and pins what there is to pin. The *holder*, its child, walks into the new namespaces and does
-//! nothing but exist there until the pins hold them; then it exits.
+//! nothing but exist there until the pins hold them; then it is ended. For a container object that is
+//! nested in another there is a third one ([`object`]).
 //!
 //! A container with a user namespace gets its mounts in two steps. First the holder builds the root
 //! in a *staging* namespace that belongs to the host, and only then unshares user and mount
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 use serde::{Deserialize, Serialize};
 
 use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
@@ -29,7 +32,12 @@ use super::error::EngineError;
 use super::failure::Failure;
 use super::monitors::PATIENCE;
 use super::program::SealedProgram;
-use super::{cgroup, object, pin, root};
+use super::{cgroup, enter as entering, object, pin, root};
+
+/// How long a holder may take to build what it is told.
+const LONG: Duration = Duration::from_secs(15);
+/// Same for a process that makes one or two system calls in view of a container.
+pub(super) const QUICK: Duration = Duration::from_secs(2);
 
 /// What is to be built.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -176,14 +184,14 @@ pub(super) fn run(
 
 fn build_seed(alone: &SingleThreaded, target: &Path) -> BuildReply {
     let hold = |builder: &Channel| {
-        close_inherited(alone, builder, &Passed::default())?;
+        close_inherited(alone, Some(builder), &Passed::default())?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(Failure::of("make a mount namespace"))?;
         root::become_seed()?;
         stay_until_pinned(builder)
     };
     let fork = || process::fork(alone, ForkOptions::default());
-    with_holder(fork, hold, |holder, pid| {
+    with_holder(fork, LONG, hold, |holder, pid| {
         match hear(holder)? {
             (Step::Unshared, _) => {}
             _ => return Err(Failure::because("build the seed in one step")),
@@ -209,6 +217,7 @@ fn build_container(
     };
     with_holder(
         || process::fork(alone, options),
+        LONG,
         |builder| hold(alone, request, passed, builder),
         |holder, pid| attend(alone, request, holder, pid),
     )
@@ -217,11 +226,12 @@ fn build_container(
 /// Forks a holder, and attends to it until what it holds is pinned.
 pub(super) fn with_holder<T>(
     fork: impl FnOnce() -> io::Result<Fork>,
+    patience: Duration,
     hold: impl FnOnce(&Channel) -> Result<(), Failure>,
     attend: impl FnOnce(&Channel, u32) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let (ours, theirs) = Channel::pair().map_err(Failure::of("make a socket pair"))?;
-    ours.set_timeout(Some(Duration::from_secs(15)))
+    ours.set_timeout(Some(patience))
         .map_err(Failure::of("set a time-out"))?;
     let (holder, pidfd) = match fork().map_err(Failure::of("fork the holder"))? {
         Fork::Child => {
@@ -239,12 +249,9 @@ pub(super) fn with_holder<T>(
     };
     drop(theirs);
     let result = attend(&ours, holder);
-    // Lets the holder go on to its end. One that failed may be stopped by somebody who sees it.
     drop(ours);
-    if result.is_err() {
-        let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-    }
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(holder.cast_signed()), None);
+    // There is nothing more for it to do, and somebody who sees it may have stopped it.
+    end(nix::unistd::Pid::from_raw(holder.cast_signed()), &pidfd);
     result
 }
 
@@ -309,30 +316,37 @@ pub(super) fn write_maps(
     let base = parent_ids
         .inside(ids.base)
         .ok_or_else(|| Failure::because("map ids that the parent container does not have"))?;
+    let what = "write a nested id map";
     let child =
         process::fork(alone, ForkOptions::default()).map_err(Failure::of("fork the map writer"))?;
-    match child {
+    let (pid, pidfd) = match child {
         Fork::Child => {
-            let wrote = enter(parent_pin, CloneFlags::CLONE_NEWUSER)
+            let wrote = close_inherited(alone, None, &Passed::default())
+                .and_then(|()| enter(parent_pin, CloneFlags::CLONE_NEWUSER))
                 .and_then(|()| write_map_files(pid, base, ids.count));
             std::process::exit(wrote.map_or_else(|failure| failure.errno.clamp(1, 255), |()| 0));
         }
-        Fork::Parent { pid: writer, .. } => {
-            let status =
-                nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(writer.cast_signed()), None)
-                    .map_err(Failure::of("wait for the map writer"))?;
-            match status {
-                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
-                nix::sys::wait::WaitStatus::Exited(_, errno) => Err(Failure {
-                    operation: "write a nested id map".into(),
-                    errno,
-                }),
-                other => Err(Failure::because(format!(
-                    "write a nested id map ({other:?})"
-                ))),
-            }
+        Fork::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    // Root of that namespace may signal it, if it sees it.
+    let writer = nix::unistd::Pid::from_raw(pid.cast_signed());
+    match entering::wait_bounded(writer, QUICK) {
+        Some(WaitStatus::Exited(_, 0)) => Ok(()),
+        Some(WaitStatus::Exited(_, errno)) => Err(Failure {
+            operation: what.into(),
+            errno,
+        }),
+        other => {
+            end(writer, &pidfd);
+            Err(Failure::because(format!("{what} ({other:?})")))
         }
     }
+}
+
+/// Ends a child, be it stopped, and takes its status.
+fn end(child: nix::unistd::Pid, pidfd: &OwnedFd) {
+    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+    let _ = nix::sys::wait::waitpid(child, None);
 }
 
 fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
@@ -368,16 +382,14 @@ pub(super) fn clone_flag(kind: Namespace) -> CloneFlags {
     }
 }
 
-/// Leaves a holder nothing but the channel to its builder and what was passed, and its own death.
+/// Leaves a child nothing but the channel to its builder and what was passed, and its own death.
 pub(super) fn close_inherited(
     alone: &SingleThreaded,
-    builder: &Channel,
+    builder: Option<&Channel>,
     passed: &Passed,
 ) -> Result<(), Failure> {
-    use nix::sys::signal::Signal;
-
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
-    let mut keep = vec![builder.as_fd()];
+    let mut keep: Vec<_> = builder.into_iter().map(AsFd::as_fd).collect();
     keep.extend(passed.fds());
     process::close_all_but(alone, 3, &keep).map_err(Failure::of("close inherited descriptors"))
 }
@@ -397,7 +409,7 @@ fn hold(
     passed: &Passed,
     builder: &Channel,
 ) -> Result<(), Failure> {
-    close_inherited(alone, builder, passed)?;
+    close_inherited(alone, Some(builder), passed)?;
     // Opened and read while the host’s files are still in view.
     let parent_user = request
         .parent_user
@@ -456,10 +468,14 @@ fn hold(
     stay_until_pinned(builder)
 }
 
-/// A user namespace can only be made by an id that is mapped in its parent.
+/// A user namespace can only be made by an id that is mapped in its parent. Nobody in there may look at
+/// the process, and it is not to outlive who made it: changing ids cleared both (`commit_creds()` in
+/// kernel/cred.c).
 pub(super) fn become_root_inside() -> Result<(), Failure> {
     nix::unistd::setresgid(0.into(), 0.into(), 0.into())
         .and_then(|()| nix::unistd::setresuid(0.into(), 0.into(), 0.into()))
+        .and_then(|()| nix::sys::prctl::set_dumpable(false))
+        .and_then(|()| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL))
         .map_err(Failure::of("become root of the parent container"))
 }
 

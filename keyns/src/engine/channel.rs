@@ -22,6 +22,9 @@ pub const MAX_MESSAGE: usize = 192 * 1024;
 /// Most descriptors in one message.
 pub const MAX_DESCRIPTORS: usize = 8;
 
+/// How long a listener may take to have room for a connection.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(3);
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
@@ -72,7 +75,7 @@ impl Channel {
     /// Connects to `path`; refuses a listener that is not kernel uid 0.
     ///
     /// # Errors
-    /// `connect(2)`; `EPERM` for another listener.
+    /// `connect(2)`; `EAGAIN` where it is not accepted for some seconds; `EPERM` for another listener.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = rustix::net::socket_with(
             AddressFamily::UNIX,
@@ -80,8 +83,11 @@ impl Channel {
             SocketFlags::CLOEXEC,
             None,
         )?;
+        // A listener that takes no more connections would be waited for.
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(CONNECTED_WITHIN))?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         let channel = Self(socket);
+        channel.set_timeout(None)?;
         channel.demand_root()?;
         Ok(channel)
     }

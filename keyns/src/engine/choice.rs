@@ -80,8 +80,8 @@ impl EngineChoice {
             return Ok(maker);
         }
         Err(EngineError::Refused(format!(
-            "container “{}” lives and is one of the engine “{maker}”: start with --engine {maker}, \
-             or end it there first",
+            "container “{}” lives and is one of the engine “{maker}”: with --engine auto, or engine = \
+             \"auto\" in keyns.conf, it is taken over by that",
             record.path
         )))
     }

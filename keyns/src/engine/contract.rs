@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::container::{ContainerId, ContainerRecord, ContainerSpec, IdRange};
+use super::container::{ContainerId, ContainerRecord, ContainerSpec, ExitStatus, IdRange};
 use super::error::EngineError;
 use super::keyring::KeyWorker;
 use super::monitors::{Exits, Prepared};
@@ -129,6 +129,10 @@ pub trait Engine: Debug + Send + Sync {
     /// then. Else the first thing that cannot be removed; the rest is removed all the same.
     fn destroy(&self, record: &ContainerRecord) -> Result<(), EngineError>;
 
+    /// How the first process ended, if the kernel remembers that of the container itself. [`Self::watch`]
+    /// tells it of those whose monitor was never killed.
+    fn end(&self, record: &ContainerRecord) -> Option<ExitStatus>;
+
     /// Whether a process is left in the container.
     fn populated(&self, record: &ContainerRecord) -> bool;
 
@@ -140,7 +144,7 @@ pub trait Engine: Debug + Send + Sync {
     fn descriptor(&self, record: &ContainerRecord) -> Option<OwnedFd>;
 
     /// Takes such a descriptor back from who has kept it, before anything else is asked about the
-    /// container. It is used where the container's monitor has none.
+    /// container. It goes before that of the container's monitor, which may have none.
     ///
     /// # Errors
     /// Why it is not the descriptor of that container; it is closed.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use keyns_sys::container::{self, flags};
@@ -82,18 +83,22 @@ fn create_within(
     parent: &OwnedFd,
 ) -> Result<OwnedFd, Failure> {
     let inside = |builder: &Channel| {
-        build::close_inherited(alone, builder, &Passed::default())?;
+        build::close_inherited(alone, Some(builder), &Passed::default())?;
         build::become_root_inside()?;
-        // Changing ids cleared it (commit_creds() in kernel/cred.c).
-        set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("set a death signal"))?;
         build::report_object(builder, &create(abi, plan)?)
     };
     build::with_holder(
         || container::fork_into(alone, abi, parent.as_fd()),
+        build::QUICK,
         inside,
-        |holder, _| match build::hear(holder)? {
-            (Step::Object, Some(object)) => Ok(object),
-            _ => Err(Failure::because("get the container’s descriptor")),
+        |holder, _| match build::hear(holder) {
+            Ok((Step::Object, Some(object))) => Ok(object),
+            Ok(_) => Err(Failure::because("get the container’s descriptor")),
+            Err(failure) if failure.errno == Errno::AGAIN.raw_os_error() => Err(Failure::because(
+                "make a container in another one, in which something stops the process that should \
+                 make it",
+            )),
+            Err(failure) => Err(failure),
         },
     )
 }
@@ -114,10 +119,16 @@ fn create(abi: &ContainerAbi, plan: &ContainerPlan) -> Result<OwnedFd, Failure> 
     }
     let name = CString::new(plan.host_name.clone())
         .map_err(|_| Failure::because("give a container such a name"))?;
-    container::create(abi, &name, flags).map_err(Failure::of(format!(
-        "make the kernel’s container “{}”",
-        plan.host_name
-    )))
+    container::create(abi, &name, flags).map_err(|error| {
+        let name = &plan.host_name;
+        if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) {
+            return Failure::because(format!(
+                "make the kernel’s container “{name}”: one of that name, not of this daemon, lives in \
+                 the same container (/proc/containers lists them)"
+            ));
+        }
+        Failure::of(format!("make the kernel’s container “{name}”"))(error)
+    })
 }
 
 /// How the object gets its mount namespace.
@@ -135,8 +146,12 @@ fn mounts(plan: &ContainerPlan) -> Result<u32, Failure> {
 
 /// Forks a process into the object.
 pub(super) fn fork_into(alone: &SingleThreaded, object: &OwnedFd) -> Result<Fork, Failure> {
-    container::fork_into(alone, &abi()?, object.as_fd())
-        .map_err(Failure::of("fork into the container"))
+    container::fork_into(alone, &abi()?, object.as_fd()).map_err(|error| {
+        if error.raw_os_error() == Some(Errno::CANCELED.raw_os_error()) {
+            return Failure::because("start a process in a container that has ended");
+        }
+        Failure::of("fork into the container")(error)
+    })
 }
 
 /// What the monitor does for a process it has just forked: its cgroup, and the container's ids.

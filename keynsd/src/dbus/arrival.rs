@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use crate::readiness::readable;
 
 /// The file of a bus that has one address, with a path.
 pub(super) fn socket(address: &str) -> Option<PathBuf> {
@@ -37,12 +37,7 @@ pub(super) async fn of(socket: &Path) -> io::Result<()> {
         if below.is_some_and(Path::exists) {
             continue;
         }
-        #[expect(
-            deprecated,
-            reason = "sound for what owns its descriptor, and its successor is not safe to call"
-        )]
-        let changes = AsyncFd::with_interest(changes, Interest::READABLE)?;
-        drop(changes.readable().await?);
+        readable(changes).await?;
     }
     Ok(())
 }

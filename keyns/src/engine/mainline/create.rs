@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::super::build::{self, BuildRequest, ContainerPlan, Passed};
 use super::super::container::{
@@ -13,8 +13,11 @@ use super::super::container::{
 use super::super::contract::Engine as _;
 use super::super::error::EngineError;
 use super::super::keyring::container::owner_for;
-use super::super::{ids, routes};
+use super::super::{cgroup, ids, routes};
 use super::engine::Mainline;
+
+/// How long helpers that were killed may take to end.
+const ENDED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Mainline {
     pub(super) fn make(
@@ -27,11 +30,17 @@ impl Mainline {
         match self.assemble(&mut record, lineage, taken) {
             Ok(()) => Ok(record),
             Err(error) => {
+                self.abandon(&record);
                 // Best effort: what is left is removed at the next start.
                 let _ = self.destroy(&record);
                 Err(error)
             }
         }
+    }
+
+    /// Ends what still works on a container that is not made after all: nothing can be removed before.
+    pub(in crate::engine) fn abandon(&self, record: &ContainerRecord) {
+        let _ = cgroup::kill(&record.cgroup, ENDED_WITHIN);
     }
 
     /// The record of a container of which nothing is made yet.

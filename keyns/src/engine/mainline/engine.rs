@@ -15,7 +15,7 @@ use super::super::build::{self, BuildRequest, Passed};
 use super::super::cgroup::{self, Cgroups};
 use super::super::choice::Options;
 use super::super::container::{
-    ContainerId, ContainerRecord, ContainerSpec, IdRange, Namespace, nearest,
+    ContainerId, ContainerRecord, ContainerSpec, ExitStatus, IdRange, Namespace, nearest,
 };
 use super::super::contract::Engine;
 use super::super::error::EngineError;
@@ -369,6 +369,10 @@ impl Engine for Mainline {
 
     fn populated(&self, record: &ContainerRecord) -> bool {
         cgroup::populated(&record.cgroup).unwrap_or(false)
+    }
+
+    fn end(&self, _: &ContainerRecord) -> Option<ExitStatus> {
+        None
     }
 
     fn descriptor(&self, _: &ContainerRecord) -> Option<OwnedFd> {

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use keyns_sys::container;
 use rustix::io::Errno;
 
 use super::super::build::{self, BuildRequest, ContainerPlan, Passed};
-use super::super::container::{ContainerRecord, ContainerSpec, IdRange};
+use super::super::container::{ContainerRecord, ContainerSpec, IdRange, State};
 use super::super::contract::Engine as _;
 use super::super::error::EngineError;
 use super::super::mainline::create::root_directory;
 use super::super::objects;
 use super::super::pin;
 use super::engine::Patched;
+
+/// How long a monitor may take to end a process that is not released.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Patched {
     pub(super) fn make(
@@ -28,6 +32,7 @@ impl Patched {
         match self.assemble(&mut record, lineage, parent, taken) {
             Ok(()) => Ok(record),
             Err(error) => {
+                self.stock.abandon(&record);
                 // Best effort: what is left is removed at the next start.
                 let _ = self.destroy(&record);
                 Err(error)
@@ -36,8 +41,12 @@ impl Patched {
     }
 
     /// The object in which another one is to be made, which takes a process in there for a moment:
-    /// it would be the first one where there is none.
+    /// it would be the first one where there is none. Nor is one enough that waits for its release: the
+    /// object dies with it if it is not released.
     fn parent(&self, record: &ContainerRecord) -> Result<OwnedFd, EngineError> {
+        if record.state == State::Created {
+            return Err(EngineError::NotStarted(record.path.clone()));
+        }
         let object = self.object(record)?;
         match container::ended(self.objects.abi(), object.as_fd(), false) {
             Ok(None) => object.try_clone().map_err(EngineError::system(
@@ -47,7 +56,7 @@ impl Patched {
                 Err(EngineError::NotStarted(record.path.clone()))
             }
             Ok(Some(_)) => Err(EngineError::Refused(format!(
-                "container “{}” has ended",
+                "container “{}” has ended just now",
                 record.path
             ))),
             Err(error) => Err(EngineError::system(
@@ -84,24 +93,23 @@ impl Patched {
         let passed = Passed { directory, parent };
         let request = BuildRequest::Container(plan);
         let built = build::run(&self.stock.stage, &request, &passed);
-        let (pins, object) = built.map_err(|error| match error.errno() {
-            Some(errno) if Errno::from_raw_os_error(errno) == Errno::EXIST => {
-                EngineError::Refused(format!(
-                    "the kernel has a container “{}” already, which is not of this daemon",
-                    record.path.name()
-                ))
-            }
-            _ => error,
-        })?;
+        let (pins, object) = built?;
         let object = object.ok_or_else(|| EngineError::Helper {
             operation: "make a container".into(),
             reason: "it sent no descriptor".into(),
         })?;
-        let number = objects::number(&object)
+        let identity = objects::identity(&object)
             .map_err(EngineError::system("ask for the container’s number"))?;
+        // It may come from a process that was in view of a container.
+        if identity.name != record.path.name().to_string() {
+            return Err(EngineError::Helper {
+                operation: "make a container".into(),
+                reason: "it sent another one".into(),
+            });
+        }
         self.stock.monitors.hold(record.id, object.as_fd())?;
         record.pins = pins;
-        record.object = Some(number);
+        record.object = Some(identity.number);
         self.objects.put(record.id, object);
         Ok(())
     }
@@ -113,17 +121,17 @@ impl Patched {
         record: &mut ContainerRecord,
         ancestors: &[ContainerRecord],
     ) -> Result<(), EngineError> {
-        let object = self.object(record)?;
-        match container::ended(self.objects.abi(), object.as_fd(), false) {
-            Ok(Some(_)) => {}
-            // It waits for its first process yet, or that one runs.
-            Ok(None) => return Ok(()),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::CHILD) => return Ok(()),
-            Err(error) => {
-                return Err(EngineError::system("ask how a container ended")(error));
-            }
+        // One that nobody keeps any more is gone as well.
+        if let Ok(object) = self.object(record)
+            && !self.is_spent(record, &object)?
+        {
+            return Ok(());
         }
-        drop(object);
+        // A daemon that died while it made another one has left that with the monitor alone.
+        if let Ok(twin) = self.stock.monitors.fetch(record.id) {
+            self.kill_object(&twin)
+                .map_err(EngineError::system("end the kernel’s container"))?;
+        }
         let parent = ancestors.first().map(|parent| self.parent(parent));
         let parent = parent.transpose()?;
         self.objects.forget(record.id);
@@ -139,5 +147,31 @@ impl Patched {
         let id = record.id;
         self.stock.keys.call(move |keys| keys.attach_again(id))?;
         self.stock.publish(record)
+    }
+
+    /// Whether an object can have no first process any more. One that never ran is being ended, but may
+    /// not have ended yet.
+    fn is_spent(&self, record: &ContainerRecord, object: &OwnedFd) -> Result<bool, EngineError> {
+        let deadline = Instant::now() + ENDED_WITHIN;
+        loop {
+            match container::ended(self.objects.abi(), object.as_fd(), false) {
+                Ok(Some(_)) => return Ok(true),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::CHILD) => {
+                    return Ok(false);
+                }
+                Err(error) => {
+                    return Err(EngineError::system("ask how a container ended")(error));
+                }
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Ok(None) => {
+                    return Err(EngineError::Refused(format!(
+                        "the first process of container “{}” does not end",
+                        record.path
+                    )));
+                }
+            }
+        }
     }
 }

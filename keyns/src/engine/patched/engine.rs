@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::super::choice::Options;
 use super::super::container::{
-    ContainerId, ContainerRecord, ContainerSpec, IdRange, Namespace, State,
+    ContainerId, ContainerRecord, ContainerSpec, ExitStatus, IdRange, Namespace, State,
 };
 use super::super::contract::Engine;
 use super::super::error::EngineError;
@@ -103,10 +103,13 @@ impl Patched {
         let Ok(object) = self.objects.get(record.id) else {
             return Ok(());
         };
-        if !self.stock.monitors.is_gone(record.id) {
+        // A daemon that died in between has left one that keeps nothing.
+        if self.stock.monitors.fetch(record.id).is_ok() {
             return Ok(());
         }
-        self.stock.monitors.start(record.id)?;
+        if self.stock.monitors.is_gone(record.id) {
+            self.stock.monitors.start(record.id)?;
+        }
         self.stock.monitors.hold(record.id, object.as_fd())
     }
 
@@ -120,7 +123,7 @@ impl Patched {
         }
     }
 
-    fn kill_object(&self, object: &OwnedFd) -> io::Result<()> {
+    pub(super) fn kill_object(&self, object: &OwnedFd) -> io::Result<()> {
         match container::kill(self.objects.abi(), object.as_fd(), SIGKILL, true) {
             // No process was there.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => Ok(()),
@@ -212,10 +215,6 @@ impl Engine for Patched {
         record: &mut ContainerRecord,
         ancestors: &[ContainerRecord],
     ) -> Result<(), EngineError> {
-        if self.object(record).is_err() {
-            // The container is lost with its monitor, as will be found when it is looked for.
-            return Ok(());
-        }
         self.renew(record, ancestors)
     }
 
@@ -267,6 +266,15 @@ impl Engine for Patched {
         self.stock.destroy(record)
     }
 
+    fn end(&self, record: &ContainerRecord) -> Option<ExitStatus> {
+        let object = self.object(record).ok()?;
+        let end = container::ended(self.objects.abi(), object.as_fd(), false);
+        Some(match end.ok()?? {
+            container::End::Exited(code) => ExitStatus::Exited(code),
+            container::End::Killed(signal) => ExitStatus::Killed(signal),
+        })
+    }
+
     fn populated(&self, record: &ContainerRecord) -> bool {
         let in_object = self
             .object(record)
@@ -277,8 +285,7 @@ impl Engine for Patched {
     fn intact(&self, record: &ContainerRecord) -> bool {
         // A monitor that was killed has taken the object along, if nobody else keeps it; its processes
         // live on.
-        let orphaned = record.state == State::Running && self.stock.watch(record.id).is_err();
-        let kept = orphaned || self.object(record).is_ok();
+        let kept = record.state == State::Running || self.object(record).is_ok();
         kept && self.stock.intact(record)
     }
 

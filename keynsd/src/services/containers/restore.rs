@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use keyns::engine::EngineError;
 use keyns::engine::container::{ContainerId, ContainerRecord, ExitStatus, State};
 use keyns_interfaces::Error;
 
@@ -30,11 +31,12 @@ pub async fn restore(
     for record in &mut records {
         if record.state == State::Created {
             // Registered, but perhaps never released; a first process that runs is found below.
-            let started = daemon
-                .engine
-                .watch(record.id)
-                .is_ok_and(|(all, _)| !all.is_empty());
-            if !started {
+            let id = record.id;
+            let what = "look for a first process";
+            let looked = daemon.blocking(what, move |engine| {
+                Ok::<_, EngineError>(engine.watch(id).is_ok_and(|(all, _)| !all.is_empty()))
+            });
+            if !looked.await? {
                 let mut lost = record.clone();
                 // Those it is nested in are older.
                 let ancestors = daemon.containers.ancestors(record);
@@ -101,7 +103,11 @@ fn keep(daemon: &Daemon, former: &ContainerRecord, found: &ContainerRecord) -> R
 
 async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Error> {
     let id = record.id;
-    if record.state == State::Dying || !daemon.engine.intact(record) {
+    let looked_at = record.clone();
+    let intact = daemon.blocking("look at the container", move |engine| {
+        Ok::<_, EngineError>(engine.intact(&looked_at))
+    });
+    if record.state == State::Dying || !intact.await? {
         end_in_background(daemon, id, ExitStatus::Unknown);
         return Ok(());
     }
@@ -124,7 +130,7 @@ async fn resume(daemon: &Rc<Daemon>, record: &ContainerRecord) -> Result<(), Err
         State::Created => {
             let what = "look for a first process";
             let found = daemon.blocking(what, move |engine| {
-                Ok::<_, keyns::engine::EngineError>(engine.watch(id).ok())
+                Ok::<_, EngineError>(engine.watch(id).ok())
             });
             if let Some((processes, _)) = found.await?
                 && let Some(first) = processes.iter().find(|state| state.process == 1)

@@ -17,6 +17,7 @@ use super::info::exit_status;
 use super::life::{announce, demand_alive, persist};
 use super::parking;
 use crate::daemon::{Daemon, engine_error};
+use crate::readiness::readable;
 
 /// Bytes of a command line with its environment.
 const MAX_COMMAND: usize = 128 * 1024;
@@ -114,7 +115,19 @@ pub(super) async fn run(
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             engine.prepare(&lineage, &spec, &fds)
         })
-        .await?;
+        .await;
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            if first {
+                let again = |engine: &dyn Engine, record: &mut _, ancestors: &[_]| {
+                    engine.forget_first(record, ancestors)
+                };
+                as_before(daemon, record, &what, again).await;
+            }
+            return Err(error);
+        }
+    };
     let (prepared, pid) = release(daemon, record, prepared, &what).await?;
     daemon.containers.change(id, |entry| {
         // The monitor may have reported its end already.
@@ -188,9 +201,12 @@ async fn release(
     let stored = registered
         .map_err(|error| engine_error(what, &error))
         .and_then(|()| persist(daemon, id, what));
-    let outcome = match stored {
-        // Dropped, the process is discarded by its monitor.
-        Err(error) => Err(error),
+    let error = match stored {
+        // Its monitor discards it.
+        Err(error) => {
+            drop(prepared);
+            error
+        }
         Ok(()) => {
             let go = move |_: &dyn Engine| {
                 let done = prepared.release();
@@ -199,35 +215,56 @@ async fn release(
             let (released, prepared) = daemon.blocking(what, go).await?;
             match released {
                 Ok(()) => return Ok((prepared, pid)),
-                Err(error) => Err(not_released(what, &error)),
+                Err(error) => not_released(what, &error),
             }
         }
     };
-    let ancestors = daemon.containers.ancestors(&record);
-    let before = record.object;
-    let withdraw = move |engine: &dyn Engine| {
-        engine
-            .unregister(&mut record, &ancestors, &namespaces)
-            .map(|()| record)
+    let again = move |engine: &dyn Engine, record: &mut ContainerRecord, ancestors: &[_]| {
+        engine.unregister(record, ancestors, &namespaces)
     };
-    let restored = daemon.blocking(what, withdraw).await.and_then(|record| {
-        if record.object != before {
-            parking::renew(daemon, &record);
-        }
-        daemon.containers.change(id, |entry| {
-            entry.record.pins = record.pins;
-            entry.record.object = record.object;
+    as_before(daemon, record, what, again).await;
+    Err(error)
+}
+
+/// Has the engine make a container as it was before its first process, which never ran, or another
+/// process of which the engine has made nothing known. One for which that fails can never have a
+/// process, and ends.
+async fn as_before(
+    daemon: &Rc<Daemon>,
+    mut record: ContainerRecord,
+    what: &str,
+    again: impl FnOnce(&dyn Engine, &mut ContainerRecord, &[ContainerRecord]) -> Result<(), EngineError>
+    + Send
+    + 'static,
+) {
+    let id = record.id;
+    let (before, was) = (record.object, record.state);
+    let ancestors = daemon.containers.ancestors(&record);
+    let restored = daemon
+        .blocking(what, move |engine| {
+            again(engine, &mut record, &ancestors).map(|()| record)
+        })
+        .await
+        .and_then(|record| {
+            if record.object != before {
+                parking::renew(daemon, &record);
+            }
+            daemon.containers.change(id, |entry| {
+                entry.record.pins = record.pins;
+                entry.record.object = record.object;
+            });
+            persist(daemon, id, what)
         });
-        persist(daemon, id, what)
-    });
     if let Err(error) = restored {
         tracing::error!(
             container_id = id.0,
             cause = error.cause.as_deref(),
             "{error}"
         );
+        if was == State::Created {
+            end_in_background(daemon, id, ExitStatus::Unknown);
+        }
     }
-    outcome
 }
 
 fn not_released(what: &str, error: &EngineError) -> Error {
@@ -261,19 +298,17 @@ fn demand_startable(
     match (first, record.state) {
         (true, State::Running) => Err(wrong("its first process runs already", "exec")),
         (false, State::Created) => Err(wrong("its first process was not started yet", "run")),
-        _ => match daemon.containers.ancestors(&record).first() {
-            // Its PID namespace comes to be with its first process.
-            Some(parent)
-                if parent.state == State::Created
-                    && parent.namespaces.contains(&Namespace::Pid) =>
-            {
-                Err(engine_error(
-                    what,
-                    &EngineError::NotStarted(parent.path.clone()),
-                ))
+        _ => {
+            let ancestors = daemon.containers.ancestors(&record);
+            let mut around = ancestors.into_iter();
+            match around.find(|record| record.namespaces.contains(&Namespace::Pid)) {
+                // Its PID namespace comes to be with its first process.
+                Some(parent) if parent.state == State::Created => {
+                    Err(engine_error(what, &EngineError::NotStarted(parent.path)))
+                }
+                _ => Ok(record),
             }
-            _ => Ok(record),
-        },
+        }
     }
 }
 
@@ -303,7 +338,8 @@ fn environment(call: &Run) -> Vec<Vec<u8>> {
 ///
 /// Without its monitor nobody learns how processes end, but what runs may go on: the container
 /// ends when nothing is left in it. Another monitor, which the next process may come with, is followed
-/// as well.
+/// as well. It does not know of the first process, so where the kernel knows containers, the end of
+/// that is looked for there.
 pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
     let mut exits = monitored(daemon, id).await.unwrap_or_else(|error| {
         tracing::warn!(
@@ -315,29 +351,68 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
     });
     let daemon = Rc::clone(daemon);
     tokio::task::spawn_local(async move {
-        let runs = |record: ContainerRecord| {
-            record.state == State::Running && daemon.engine.populated(&record)
-        };
         loop {
-            if let Some(exits) = exits.take()
-                && let Err(error) = follow(&daemon, id, exits).await
-            {
-                tracing::debug!(container_id = id.0, %error, "the monitor is gone");
+            if let Some(exits) = exits.take() {
+                let followed = follow(&daemon, id, exits);
+                tokio::pin!(followed);
+                tokio::select! {
+                    ended = &mut followed => if let Err(error) = ended {
+                        tracing::debug!(container_id = id.0, %error, "the monitor is gone");
+                    },
+                    () = dead(&daemon, id) => {
+                        // Its monitor is about to say how, if it is the one that knows.
+                        let _ = tokio::time::timeout(WITHOUT_MONITOR, followed).await;
+                        break;
+                    }
+                }
             }
-            if !daemon.containers.get(id).is_some_and(runs) {
+            if !populated(&daemon, id).await {
                 break;
             }
             tokio::time::sleep(WITHOUT_MONITOR).await;
             exits = monitored(&daemon, id).await.unwrap_or_default();
         }
-        if daemon
-            .containers
-            .get(id)
-            .is_some_and(|record| record.state == State::Running)
-        {
-            end_in_background(&daemon, id, ExitStatus::Unknown);
-        }
+        let Some(record) = daemon.containers.get(id).filter(runs) else {
+            return;
+        };
+        let asked = daemon.blocking("ask how the container ended", move |engine| {
+            Ok::<_, EngineError>(engine.end(&record))
+        });
+        let exit = asked.await.ok().flatten().unwrap_or(ExitStatus::Unknown);
+        end_in_background(&daemon, id, exit);
     });
+}
+
+fn runs(record: &ContainerRecord) -> bool {
+    record.state == State::Running
+}
+
+/// Whether a container runs and has a process.
+async fn populated(daemon: &Rc<Daemon>, id: ContainerId) -> bool {
+    let Some(record) = daemon.containers.get(id).filter(runs) else {
+        return false;
+    };
+    let look = daemon.blocking("look into the container", move |engine| {
+        Ok::<_, EngineError>(engine.populated(&record))
+    });
+    // In doubt it has, and is looked at again.
+    look.await.unwrap_or(true)
+}
+
+/// Returns when the kernel's own container is dead; never where it has none.
+async fn dead(daemon: &Rc<Daemon>, id: ContainerId) {
+    let descriptor = daemon
+        .containers
+        .get(id)
+        .and_then(|record| daemon.engine.descriptor(&record));
+    let hung_up = match descriptor {
+        // As it does when the container is dead.
+        Some(descriptor) => readable(descriptor).await.is_ok(),
+        None => false,
+    };
+    if !hung_up {
+        std::future::pending().await
+    }
 }
 
 /// What a container's monitor knows already, noted, and what it will report.
