@@ -6,9 +6,8 @@
 mod clock;
 mod combination;
 mod compared;
+mod first_process;
 mod inventory;
-mod look;
-mod machine;
 mod program;
 mod scope;
 mod taken_back;
@@ -260,7 +259,7 @@ impl Check {
     }
 
     fn boot(&self, with: Combination, arguments: &[String]) -> Result<String, Vec<String>> {
-        machine::boot(&self.objects(with.name()).join("linux"), arguments)
+        first_process::boot(&self.objects(with.name()).join("linux"), arguments)
             .map_err(|fault| vec![fault])
     }
 }

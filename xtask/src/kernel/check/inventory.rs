@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Combination;
-use super::look::Look;
+use super::first_process::Look;
 
 /// The last operation of keyctl(2) that Linux has without the patches, `KEYCTL_WATCH_KEY`.
 const LAST_OPERATION: u32 = 32;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::look::Look;
+use super::first_process::Look;
 use super::program::said_nothing;
 use super::scope::number;
 use super::{Check, Combination, Series};
