@@ -83,7 +83,7 @@ fn its_self_tests_pass_and_the_kernel_finds_no_fault_in_itself() {
     let bad: Vec<&str> = ran.out.lines().filter(|l| !l.starts_with("ok ")).collect();
     assert_eq!(ran.code, 0, "{}\n{}", bad.join("\n"), ran.err);
     let passed = ran.out.lines().filter(|l| l.starts_with("ok ")).count();
-    assert!(passed > 1200, "only {passed} results:\n{}", ran.out);
+    assert!(passed > 900, "only {passed} results:\n{}", ran.out);
     assert!(!ran.out.contains("# SKIP"), "{}", ran.out);
     // What is documented as an error of a call, and only that, is what the call gives.
     let documented = documented_errors();
