@@ -38,11 +38,11 @@ if [ "${1:-}" = kernel ]; then
     # With which the kernel's own scripts look for licences.
     [ -e /usr/lib/python3/dist-packages/ply ] || missing+=(python3-ply)
     [ -e /usr/lib/python3/dist-packages/git ] || missing+=(python3-git)
+    # What looks through what is compiled for x86-64.
+    [ -e /usr/include/libelf.h ] || missing+=(libelf-dev)
 fi
 if [ "${2:-}" = qemu ]; then
     command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
-    # What looks through the compiled kernel.
-    [ -e /usr/include/libelf.h ] || missing+=(libelf-dev)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

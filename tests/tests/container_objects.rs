@@ -206,7 +206,7 @@ fn a_daemon_started_anew_keeps_to_the_engine_of_the_containers_that_live() {
     let refused = instance.refused_daemon(EngineChoice::Patched);
     assert!(
         refused.contains(
-            "container “web” lives and is one of the engine “mainline”: start with --engine mainline"
+            "container “web” lives and is one of the engine “mainline”: with --engine auto"
         ),
         "{refused}"
     );

@@ -198,11 +198,11 @@ impl Check {
     }
 
     /// The directory of objects of this name, configured by these lines.
-    fn configure(&self, name: &str, lines: &str) -> Result<PathBuf, Fault> {
+    fn configure(&self, machine: Machine, name: &str, lines: &str) -> Result<PathBuf, Fault> {
         let objects = self.objects(name);
         let mut configured = self.configured.borrow_mut();
         if !configured.iter().any(|known| known == name) {
-            build::configure(Machine::Process, &self.tree, &objects, lines)?;
+            build::configure(machine, &self.tree, &objects, lines)?;
             configured.push(name.to_owned());
         }
         Ok(objects)
@@ -249,8 +249,10 @@ impl Check {
 
     fn compile(&self, with: Combination) -> Result<(), Vec<String>> {
         let one = |fault| vec![fault];
-        let lines = with.configuration().map_err(one)? + "CONFIG_WERROR=y\n";
-        let objects = self.configure(with.name(), &lines).map_err(one)?;
+        let lines = with.configuration(Machine::Process).map_err(one)? + "CONFIG_WERROR=y\n";
+        let objects = self
+            .configure(Machine::Process, with.name(), &lines)
+            .map_err(one)?;
         compiled(
             make(Machine::Process, &self.tree, &objects)
                 .arg(jobs().map_err(one)?)

@@ -285,8 +285,8 @@ impl Engine for Patched {
     fn intact(&self, record: &ContainerRecord) -> bool {
         // A monitor that was killed has taken the object along, if nobody else keeps it; its processes
         // live on.
-        let kept = record.state == State::Running || self.object(record).is_ok();
-        kept && self.stock.intact(record)
+        let known = self.object(record).is_ok();
+        (known || record.state == State::Running) && self.stock.intact(record)
     }
 
     fn descriptor(&self, record: &ContainerRecord) -> Option<OwnedFd> {

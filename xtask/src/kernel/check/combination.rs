@@ -1,7 +1,7 @@
 //! Which of the two options that the series is about are on.
 
 use super::super::series::configuration;
-use super::Fault;
+use super::{Fault, Machine};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Combination {
@@ -37,7 +37,7 @@ impl Combination {
     }
 
     /// The lines of its configuration.
-    pub(super) fn configuration(self) -> Result<String, Fault> {
+    pub(super) fn configuration(self, machine: Machine) -> Result<String, Fault> {
         let mut names = vec!["small"];
         if self.keys {
             names.push("small-keys");
@@ -45,6 +45,10 @@ impl Combination {
         if self.containers {
             names.push("keyns");
         }
+        names.push(match machine {
+            Machine::Process => "small-uml",
+            Machine::Pc => "small-x86-64",
+        });
         configuration(&names)
     }
 }

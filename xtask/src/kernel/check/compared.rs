@@ -7,7 +7,7 @@ use super::build::{Machine, jobs, make};
 use super::program::said;
 use super::{Check, Combination, Fault, Step, Touched, Warnings};
 
-/// What is for other machines: 32-bit programs, ACPI, a TPM.
+/// What is for other machines, with 32-bit programs, ACPI, a TPM: compiled for x86-64.
 const NOT_FOR_UML: [&str; 3] = [
     "security/keys/compat.c",
     "drivers/acpi/container.c",
@@ -24,14 +24,33 @@ impl Check {
         with: Combination,
         touched: &Touched,
     ) -> Result<(Warnings, Vec<String>), Fault> {
-        let sources: Vec<&String> = compiled(with, touched)
+        let name = warnings_of(with);
+        let (mut warnings, mut failed) =
+            self.said_about(Machine::Process, &name, with, compiled(with, touched))?;
+        if with == Combination::most(self.containers) {
+            let others = touched.sources.iter().filter(|source| not_for_uml(source));
+            let (more, also) = self.said_about(Machine::Pc, "warnings-x86-64", with, others)?;
+            warnings.add(more);
+            failed.extend(also);
+        }
+        Ok((warnings, failed))
+    }
+
+    fn said_about<'a>(
+        &self,
+        machine: Machine,
+        name: &str,
+        with: Combination,
+        sources: impl Iterator<Item = &'a String>,
+    ) -> Result<(Warnings, Vec<String>), Fault> {
+        let sources: Vec<&String> = sources
             .filter(|source| self.tree.join(source).exists())
             .collect();
         if sources.is_empty() {
             return Ok(<_>::default());
         }
-        let objects = self.configure(&warnings_of(with), &with.configuration()?)?;
-        let mut make = make(Machine::Process, &self.tree, &objects);
+        let objects = self.configure(machine, name, &with.configuration(machine)?)?;
+        let mut make = make(machine, &self.tree, &objects);
         make.args(["--keep-going", "W=1", "C=1"]).arg(jobs()?);
         for source in &sources {
             let object = object(source);
@@ -65,12 +84,11 @@ impl Check {
         }
         let most = Combination::most(self.containers);
         let sources: Vec<&String> = compiled(most, touched).collect();
-        let mut verdict = format!("{} files, {} old warnings", sources.len(), before.count());
-        for source in &touched.sources {
-            if NOT_FOR_UML.contains(&source.as_str()) {
-                let _ = write!(verdict, "; not compiled: {source}");
-            }
-        }
+        let mut verdict = format!(
+            "{} files, {} old warnings",
+            touched.sources.len(),
+            before.count()
+        );
         for header in &touched.headers {
             if !sources
                 .iter()
@@ -98,12 +116,16 @@ fn warnings_of(with: Combination) -> String {
     format!("warnings-{}", with.name())
 }
 
-/// The files there are objects of.
+fn not_for_uml(source: &str) -> bool {
+    NOT_FOR_UML.contains(&source)
+}
+
+/// The files there are objects of, in Linux for user space.
 fn compiled(with: Combination, touched: &Touched) -> impl Iterator<Item = &String> {
     touched.sources.iter().filter(move |source| {
         let of_containers =
             source.starts_with("kernel/container") || WITH_CONTAINERS.contains(&source.as_str());
-        !NOT_FOR_UML.contains(&source.as_str())
+        !not_for_uml(source)
             && (with.keys || !source.starts_with("security/keys/"))
             && (with.containers || !of_containers)
     })

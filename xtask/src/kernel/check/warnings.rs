@@ -28,6 +28,12 @@ impl Warnings {
         warnings
     }
 
+    pub(super) fn add(&mut self, more: Self) {
+        for (what, lines) in more.0 {
+            self.0.entry(what).or_default().extend(lines);
+        }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.0.values().map(Vec::len).sum()
     }
