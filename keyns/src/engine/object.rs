@@ -1,9 +1,10 @@
 //! Containers that are objects of the kernel, as the helper programs meet them.
 //!
 //! The holder of [`build`](super::build) makes the object, or has it made within another container,
-//! and moves the root into it in which it stands. The monitor holds its descriptor and forks processes straight into it: such a process
-//! has the container's namespaces, the ids of nobody yet and no keyring at all. The first one waits
-//! until the monitor has written the id maps, which a container object can have only with a process.
+//! and moves the root into it in which it stands. The monitor holds its descriptor and forks processes
+//! straight into it: such a process has the container's namespaces, the ids of nobody yet and no keyring
+//! at all. The first one waits until the monitor has written the id maps, which a container object can
+//! have only with a process.
 
 use std::ffi::CString;
 use std::fs;

@@ -185,7 +185,9 @@ async fn start(
     let (started, replied) = result.map_err(|error| {
         let error = refused(error);
         // ENOENT, although the file was opened: it is the loader or interpreter that is missing.
-        match (program.file.is_some(), error.errno) {
+        let cause = error.cause.as_deref().unwrap_or_default();
+        let of_execution = program.file.is_some() && cause.starts_with("cannot execute ");
+        match (of_execution, error.errno) {
             (true, Some(2)) => error
                 .cause("the file needs a loader or interpreter that is not there inside")
                 .hint("pass a static program, or create the container with --root usr"),
