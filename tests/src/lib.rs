@@ -9,6 +9,7 @@ pub mod stock;
 pub mod terminal;
 
 use keyns::engine::EngineChoice;
+use keyns::engine::process::RunSpec;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -94,6 +95,23 @@ pub fn engine() -> EngineChoice {
     match std::env::var("KEYNS_ENGINE") {
         Ok(word) => word.parse().unwrap(),
         Err(_) => EngineChoice::Auto,
+    }
+}
+
+/// A process of a container's root, without a terminal, that finds the programs of `--root usr`.
+#[must_use]
+pub fn run_spec(process: u64, command: &[&str]) -> RunSpec {
+    RunSpec {
+        process,
+        command: command
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect(),
+        environment: vec![b"PATH=/usr/bin:/usr/sbin:/bin".to_vec()],
+        uid: 0,
+        gid: 0,
+        terminal: false,
+        program_passed: false,
     }
 }
 

@@ -13,9 +13,8 @@ use keyns::engine::container::{
     ContainerId, ContainerRecord, ContainerSpec, ExitStatus, Namespace, Namespaces, Root, State,
 };
 use keyns::engine::paths::Paths;
-use keyns::engine::process::RunSpec;
 use keyns::engine::{self, Options};
-use keyns_tests::{bin_dir, unique};
+use keyns_tests::{bin_dir, run_spec, unique};
 
 struct Engine {
     engine: Arc<dyn engine::Engine>,
@@ -76,15 +75,7 @@ impl Engine {
     ) -> (ExitStatus, String) {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let null = fs::File::open("/dev/null").unwrap();
-        let spec = RunSpec {
-            process: number,
-            command: command.iter().map(|c| c.as_bytes().to_vec()).collect(),
-            environment: vec![b"PATH=/usr/bin:/usr/sbin:/bin".to_vec()],
-            uid: 0,
-            gid: 0,
-            terminal: false,
-            program_passed: false,
-        };
+        let spec = run_spec(number, command);
         let writer = OwnedFd::from(writer);
         let fds = [null.as_fd(), writer.as_fd(), writer.as_fd()];
         let prepared = self.engine.prepare(lineage, &spec, &fds).unwrap();
@@ -102,15 +93,7 @@ impl Engine {
     /// Has a first process that stays, and its record from then on.
     fn start_in(&mut self, record: ContainerRecord) -> ContainerRecord {
         let null = fs::File::open("/dev/null").unwrap();
-        let spec = RunSpec {
-            process: 1,
-            command: vec![b"/usr/bin/sleep".to_vec(), b"1000".to_vec()],
-            environment: Vec::new(),
-            uid: 0,
-            gid: 0,
-            terminal: false,
-            program_passed: false,
-        };
+        let spec = run_spec(1, &["/usr/bin/sleep", "1000"]);
         let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
         let mut lineage = [record];
         let prepared = self.engine.prepare(&lineage, &spec, &fds).unwrap();
@@ -378,15 +361,7 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
         &[],
     );
     let null = fs::File::open("/dev/null").unwrap();
-    let spec = RunSpec {
-        process: 1,
-        command: vec![b"/no/such/program".to_vec()],
-        environment: Vec::new(),
-        uid: 0,
-        gid: 0,
-        terminal: false,
-        program_passed: false,
-    };
+    let spec = run_spec(1, &["/no/such/program"]);
     let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
     let mut lineage = [record];
     let prepared = engine.engine.prepare(&lineage, &spec, &fds).unwrap();
@@ -397,14 +372,9 @@ fn a_program_that_does_not_exist_is_an_error_with_its_reason() {
         .unregister(&mut lineage[0], &[], &prepared.namespaces);
     undone.unwrap();
     // It never ran, so another one may.
-    let prepared = engine.engine.prepare(
-        &lineage,
-        &RunSpec {
-            command: vec![b"/bin/true".to_vec()],
-            ..spec
-        },
-        &fds,
-    );
+    let prepared = engine
+        .engine
+        .prepare(&lineage, &run_spec(1, &["/bin/true"]), &fds);
     prepared.unwrap().release().unwrap();
 }
 

@@ -80,7 +80,7 @@ fn without_the_patches_none_of_their_calls_is_there() {
     lines.sort_unstable();
     assert_eq!(lines, expected);
 
-    // With them each of these lines is another.
+    // With them each of these lines is another; only what is no tree of mounts cannot be moved anywhere.
     let answers = said(&lab::patched(), &["without-patches"]);
     let same: Vec<&str> = answers
         .lines()

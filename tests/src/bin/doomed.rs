@@ -9,8 +9,7 @@ use std::time::Duration;
 use keyns::engine::Options;
 use keyns::engine::container::{ContainerId, ContainerSpec, Namespace, Root};
 use keyns::engine::paths::Paths;
-use keyns::engine::process::RunSpec;
-use keyns_tests::{bin_dir, service_uid, unique};
+use keyns_tests::{bin_dir, run_spec, service_uid, unique};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name = unique("doomed");
@@ -31,15 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         kill_on_close: false,
     };
     let mut record = engine.create(&spec, &[], &[])?;
-    let run = RunSpec {
-        process: 1,
-        command: vec![b"/usr/bin/sleep".to_vec(), b"1000".to_vec()],
-        environment: Vec::new(),
-        uid: 0,
-        gid: 0,
-        terminal: false,
-        program_passed: false,
-    };
+    let run = run_spec(1, &["/usr/bin/sleep", "1000"]);
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let prepared = engine.prepare(std::slice::from_ref(&record), &run, &[null.as_fd(); 3])?;
     engine.register(&mut record, &prepared)?;
