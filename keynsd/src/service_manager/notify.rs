@@ -76,6 +76,12 @@ impl Manager {
         self.socket.is_some() && self.places.get() > 0
     }
 
+    /// Whether it has a store at all, be it full.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        self.keeps() || !self.kept.borrow().is_empty()
+    }
+
     /// The daemon answers from now on, or again.
     pub fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={}\n", line(status)));
@@ -244,7 +250,7 @@ mod tests {
         assert!(manager.keeps());
         use std::os::fd::AsFd as _;
         manager.keep_listener(Role::Admin, socket.as_fd());
-        assert!(!manager.keeps());
+        assert!(!manager.keeps() && manager.has_store());
         manager.keep_listener(Role::Varlink, socket.as_fd());
         let mut text = [0; 100];
         let length = socket.recv(&mut text).unwrap();

@@ -14,8 +14,8 @@ use crate::service_manager::container_name;
 /// Has the manager keep a container, unless it does.
 pub(super) fn park(daemon: &Daemon, record: &ContainerRecord) {
     let name = container_name(record.id);
-    // What is transient leaves nothing behind.
-    if daemon.config.transient || !daemon.manager.keeps() || daemon.manager.has(&name) {
+    // What is transient leaves nothing behind. A store that is full is said.
+    if daemon.config.transient || !daemon.manager.has_store() || daemon.manager.has(&name) {
         return;
     }
     if let Some(descriptor) = daemon.engine.descriptor(record) {
