@@ -32,7 +32,7 @@ use super::error::EngineError;
 use super::failure::Failure;
 use super::monitors::PATIENCE;
 use super::program::SealedProgram;
-use super::{cgroup, enter as entering, object, pin, root};
+use super::{cgroup, enter, object, pin, root};
 
 /// How long a holder may take to build what it is told.
 const LONG: Duration = Duration::from_secs(15);
@@ -322,7 +322,7 @@ pub(super) fn write_maps(
     let (pid, pidfd) = match child {
         Fork::Child => {
             let wrote = close_inherited(alone, None, &Passed::default())
-                .and_then(|()| enter(parent_pin, CloneFlags::CLONE_NEWUSER))
+                .and_then(|()| join(parent_pin, CloneFlags::CLONE_NEWUSER))
                 .and_then(|()| write_map_files(pid, base, ids.count));
             std::process::exit(wrote.map_or_else(|failure| failure.errno.clamp(1, 255), |()| 0));
         }
@@ -330,7 +330,7 @@ pub(super) fn write_maps(
     };
     // Root of that namespace may signal it, if it sees it.
     let writer = nix::unistd::Pid::from_raw(pid.cast_signed());
-    match entering::wait_bounded(writer, QUICK) {
+    match enter::wait_bounded(writer, QUICK) {
         Some(WaitStatus::Exited(_, 0)) => Ok(()),
         Some(WaitStatus::Exited(_, errno)) => Err(Failure {
             operation: what.into(),
@@ -358,7 +358,7 @@ fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {
 }
 
 /// Joins the namespace that is pinned at `pin`.
-pub(super) fn enter(pin: &Path, kind: CloneFlags) -> Result<(), Failure> {
+pub(super) fn join(pin: &Path, kind: CloneFlags) -> Result<(), Failure> {
     nix::sched::setns(open_pin(pin)?, kind).map_err(Failure::of(format!(
         "enter the namespace {}",
         pin.display()
@@ -425,7 +425,7 @@ fn hold(
     let staged = has(Namespace::Mount) && request.root != Root::Copy;
     if staged {
         let sources = root::Sources::clone_for(&request.root, passed.directory.as_ref())?;
-        enter(&request.seed, CloneFlags::CLONE_NEWNS)?;
+        join(&request.seed, CloneFlags::CLONE_NEWNS)?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS)
             .map_err(Failure::of("make a mount namespace"))?;
         root::enter_new_root(sources, owner.map_or(0, |ids| ids.base))?;
@@ -439,7 +439,7 @@ fn hold(
         return report_object(builder, &object);
     }
     if let (true, false, Some(parent)) = (has(Namespace::Mount), staged, &request.parent_mount) {
-        enter(parent, CloneFlags::CLONE_NEWNS)?;
+        join(parent, CloneFlags::CLONE_NEWNS)?;
     }
     if let Some(parent) = parent_user {
         nix::sched::setns(parent, CloneFlags::CLONE_NEWUSER)

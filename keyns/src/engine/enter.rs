@@ -378,7 +378,7 @@ pub(super) fn mount_procfs(
         return reap(pid, "mount /proc in the container");
     }
     let helper = || -> Result<(), Failure> {
-        build::enter(pid_namespace, CloneFlags::CLONE_NEWPID)?;
+        build::join(pid_namespace, CloneFlags::CLONE_NEWPID)?;
         match process::fork(alone, ForkOptions::default())
             .map_err(Failure::of("fork into the PID namespace"))?
         {
@@ -386,7 +386,7 @@ pub(super) fn mount_procfs(
             Fork::Child => {
                 let mounter = || -> Result<(), Failure> {
                     let tree = root::new_procfs().map_err(Failure::of("make a procfs"))?;
-                    build::enter(mount_namespace, CloneFlags::CLONE_NEWNS)?;
+                    build::join(mount_namespace, CloneFlags::CLONE_NEWNS)?;
                     let target = std::path::Path::new("/proc");
                     if target.is_dir() {
                         root::attach(&tree, target).map_err(Failure::of("attach the procfs"))?;

@@ -379,7 +379,13 @@ impl Monitor {
         let (report, mut fds) = prepared
             .channel
             .receive::<ProcessReport>()
-            .map_err(Failure::of("hear from the process"))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => Failure::because(format!(
+                    "hear from the process within {PATIENCE:?}; root of a container around may have \
+                     stopped it"
+                )),
+                _ => Failure::of("hear from the process")(error),
+            })?;
         report?;
         prepared.process._terminal = fds.pop();
         let inside = plan.new_pid_namespace.iter();

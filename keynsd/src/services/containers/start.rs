@@ -123,7 +123,7 @@ pub(super) async fn run(
                 let again = |engine: &dyn Engine, record: &mut _, ancestors: &[_]| {
                     engine.forget_first(record, ancestors)
                 };
-                as_before(daemon, record, &what, again).await;
+                return Err(as_before(daemon, record, &what, again, error).await);
             }
             return Err(error);
         }
@@ -222,13 +222,12 @@ async fn release(
     let again = move |engine: &dyn Engine, record: &mut ContainerRecord, ancestors: &[_]| {
         engine.unregister(record, ancestors, &namespaces)
     };
-    as_before(daemon, record, what, again).await;
-    Err(error)
+    Err(as_before(daemon, record, what, again, error).await)
 }
 
 /// Has the engine make a container as it was before its first process, which never ran, or another
 /// process of which the engine has made nothing known. One for which that fails can never have a
-/// process, and ends.
+/// process, and ends, which is added to why the process never ran.
 async fn as_before(
     daemon: &Rc<Daemon>,
     mut record: ContainerRecord,
@@ -236,7 +235,8 @@ async fn as_before(
     again: impl FnOnce(&dyn Engine, &mut ContainerRecord, &[ContainerRecord]) -> Result<(), EngineError>
     + Send
     + 'static,
-) {
+    why: Error,
+) -> Error {
     let id = record.id;
     let (before, was) = (record.object, record.state);
     let ancestors = daemon.containers.ancestors(&record);
@@ -263,8 +263,10 @@ async fn as_before(
         );
         if was == State::Created {
             end_in_background(daemon, id, ExitStatus::Unknown);
+            return why.hint("the container has ended with it: create it again");
         }
     }
+    why
 }
 
 fn not_released(what: &str, error: &EngineError) -> Error {
