@@ -137,6 +137,11 @@ impl Drop for Engine {
         for record in self.made.iter().rev() {
             self.remove(record);
         }
+        // A range of ids would never be used again.
+        for range in fs::read_dir("/run/keyns/ids").into_iter().flatten() {
+            let text = fs::read_to_string(range.unwrap().path()).unwrap_or_default();
+            assert_ne!(text.split(' ').next(), Some(self.paths.instance()));
+        }
         self.engine.dissolve().unwrap();
         let runtime = self.paths.runtime();
         assert!(!runtime.exists());

@@ -352,8 +352,8 @@ impl Engine for Mainline {
             pin::unpin_all(&self.paths.container_pins(record.id))
                 .map_err(EngineError::system("remove the pins")),
         );
-        // A nested container's ids go back with its parent's.
-        if let (Some(ids), None) = (record.ids, record.parent) {
+        // Part of the ids of a container around is no range of the pool, and gives nothing back.
+        if let Some(ids) = record.ids {
             note(
                 self.ids
                     .give_back(ids)
