@@ -72,6 +72,20 @@ impl KeyList {
     }
 }
 
+/// Whom an entry is for, in words.
+#[must_use]
+pub fn subject_name(named: Named) -> String {
+    match named {
+        Named::Possessor => Subject::Possessor.to_string(),
+        Named::Owner => Subject::Owner.to_string(),
+        Named::Group => Subject::Group.to_string(),
+        Named::Everyone => Subject::Everyone.to_string(),
+        // A number of the kernel's own; the container may not be one of keyns at all.
+        Named::Container(number) => format!("container #{number}"),
+        Named::Other(type_, subject) => format!("type {type_}, subject {subject}"),
+    }
+}
+
 fn named(subject: &Subject) -> Option<Named> {
     match subject {
         Subject::Possessor => Some(Named::Possessor),

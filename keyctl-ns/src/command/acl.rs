@@ -9,7 +9,6 @@ use keyns::mask::{Bits, Mask};
 use keyns::rights::Rights;
 use keyns::serial::KeySerial;
 use keyns::spec::KeySpec;
-use keyns::subject::Subject;
 use keyns_interfaces::ErrorKind as Refusal;
 use keyns_interfaces::keys::{Ace, Acl, GetAcl, KeyInfo};
 use keyns_sys::container_key::Named;
@@ -18,7 +17,7 @@ use crate::args;
 use crate::context::Context;
 use crate::error::{CommandError, ErrorKind};
 use crate::key::{self, Target};
-use crate::key_list::KeyList;
+use crate::key_list::{KeyList, subject_name};
 use crate::table::Table;
 use crate::view;
 
@@ -87,18 +86,9 @@ fn of_kernel(serial: KeySerial, key: KeyInfo) -> Result<Acl, CommandError> {
 
 fn from_list(key: KeyInfo, list: &KeyList) -> Acl {
     let entry = |(named, rights, dead): (Named, Rights, bool)| {
-        let subject = match named {
-            Named::Possessor => Subject::Possessor.to_string(),
-            Named::Owner => Subject::Owner.to_string(),
-            Named::Group => Subject::Group.to_string(),
-            Named::Everyone => Subject::Everyone.to_string(),
-            // A number of the kernel's own; the container may not be one of keyns at all.
-            Named::Container(number) => format!("container #{number}"),
-            Named::Other(type_, subject) => format!("type {type_}, subject {subject}"),
-        };
         let enforcer = if dead { "nobody: it is dead" } else { "kernel" };
         Ace {
-            subject,
+            subject: subject_name(named),
             rights: names(rights),
             implied: Vec::new(),
             enforcer: enforcer.to_owned(),

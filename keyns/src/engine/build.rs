@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
 use serde::{Deserialize, Serialize};
 
 use keyns_sys::process::{self, Fork, ForkOptions, SingleThreaded};
@@ -251,7 +250,8 @@ pub(super) fn with_holder<T>(
     let result = attend(&ours, holder);
     drop(ours);
     // There is nothing more for it to do, and somebody who sees it may have stopped it.
-    end(nix::unistd::Pid::from_raw(holder.cast_signed()), &pidfd);
+    let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(holder.cast_signed()), None);
     result
 }
 
@@ -316,37 +316,18 @@ pub(super) fn write_maps(
     let base = parent_ids
         .inside(ids.base)
         .ok_or_else(|| Failure::because("map ids that the parent container does not have"))?;
-    let what = "write a nested id map";
     let child =
         process::fork(alone, ForkOptions::default()).map_err(Failure::of("fork the map writer"))?;
-    let (pid, pidfd) = match child {
+    match child {
         Fork::Child => {
             let wrote = close_inherited(alone, None, &Passed::default())
                 .and_then(|()| join(parent_pin, CloneFlags::CLONE_NEWUSER))
                 .and_then(|()| write_map_files(pid, base, ids.count));
             std::process::exit(wrote.map_or_else(|failure| failure.errno.clamp(1, 255), |()| 0));
         }
-        Fork::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    // Root of that namespace may signal it, if it sees it.
-    let writer = nix::unistd::Pid::from_raw(pid.cast_signed());
-    match enter::wait_bounded(writer, QUICK) {
-        Some(WaitStatus::Exited(_, 0)) => Ok(()),
-        Some(WaitStatus::Exited(_, errno)) => Err(Failure {
-            operation: what.into(),
-            errno,
-        }),
-        other => {
-            end(writer, &pidfd);
-            Err(Failure::because(format!("{what} ({other:?})")))
-        }
+        // Root of that namespace may stop it, if it sees it.
+        Fork::Parent { pid, .. } => enter::reap(pid, QUICK, "write a nested id map"),
     }
-}
-
-/// Ends a child, be it stopped, and takes its status.
-fn end(child: nix::unistd::Pid, pidfd: &OwnedFd) {
-    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
-    let _ = nix::sys::wait::waitpid(child, None);
 }
 
 fn write_map_files(pid: u32, base: u32, count: u32) -> Result<(), Failure> {

@@ -375,14 +375,14 @@ pub(super) fn mount_procfs(
     let child = process::fork(alone, ForkOptions::default())
         .map_err(Failure::of("fork the procfs helper"))?;
     if let Fork::Parent { pid, .. } = child {
-        return reap(pid, "mount /proc in the container");
+        return reap(pid, HELPER_PATIENCE, "mount /proc in the container");
     }
     let helper = || -> Result<(), Failure> {
         build::join(pid_namespace, CloneFlags::CLONE_NEWPID)?;
         match process::fork(alone, ForkOptions::default())
             .map_err(Failure::of("fork into the PID namespace"))?
         {
-            Fork::Parent { pid, .. } => reap(pid, "mount /proc in the container"),
+            Fork::Parent { pid, .. } => reap(pid, HELPER_PATIENCE, "mount /proc in the container"),
             Fork::Child => {
                 let mounter = || -> Result<(), Failure> {
                     let tree = root::new_procfs().map_err(Failure::of("make a procfs"))?;
@@ -400,20 +400,26 @@ pub(super) fn mount_procfs(
     std::process::exit(helper().map_or_else(|f| f.errno.clamp(1, 255), |()| 0));
 }
 
-/// Waits for a helper whose exit code is 0 or an errno.
-fn reap(pid: u32, operation: &str) -> Result<(), Failure> {
+/// Waits for a helper whose exit code is 0 or an errno, and ends one that takes longer.
+pub(super) fn reap(pid: u32, patience: Duration, operation: &str) -> Result<(), Failure> {
     let helper = Pid::from_raw(pid.cast_signed());
-    match wait_bounded(helper, HELPER_PATIENCE) {
-        Some(WaitStatus::Exited(_, 0)) => Ok(()),
-        Some(WaitStatus::Exited(_, errno)) => Err(Failure {
-            operation: operation.into(),
-            errno,
-        }),
-        other => {
-            let _ = nix::sys::signal::kill(helper, Signal::SIGKILL);
-            Err(Failure::because(format!("{operation} ({other:?})")))
+    let status = wait_bounded(helper, patience);
+    match status {
+        Some(WaitStatus::Exited(_, 0)) => return Ok(()),
+        Some(WaitStatus::Exited(_, errno)) => {
+            return Err(Failure {
+                operation: operation.into(),
+                errno,
+            });
         }
+        // Not waited for yet, so that the number is still its own.
+        None => {
+            let _ = nix::sys::signal::kill(helper, Signal::SIGKILL);
+            let _ = wait_bounded(helper, patience);
+        }
+        Some(_) => {}
     }
+    Err(Failure::because(format!("{operation} ({status:?})")))
 }
 
 /// Waits for a child for at most `patience`; `None` when it did not end.

@@ -93,11 +93,6 @@ fn parse(text: &str) -> Option<Identity> {
     })
 }
 
-/// The kernel's number of the container behind a descriptor.
-pub(super) fn number(object: &impl AsFd) -> io::Result<u64> {
-    identity(object).map(|identity| identity.number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

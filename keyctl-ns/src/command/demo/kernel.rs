@@ -9,7 +9,7 @@ use keyns_sys::container_key::Named;
 
 use super::shell::Ran;
 use crate::error::CommandError;
-use crate::key_list::KeyList;
+use crate::key_list::{KeyList, subject_name};
 
 /// How a request_key(2) of the probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,16 +139,8 @@ pub fn permissions(serial: i32) -> Result<String, CommandError> {
     };
     let others = list.entries().filter(|entry| entry.0 != Named::Owner);
     let entries = others.map(|(subject, rights, dead)| {
-        let who = match subject {
-            Named::Everyone => "everyone".into(),
-            Named::Group => "group".into(),
-            Named::Owner => "owner".into(),
-            Named::Possessor => "possessor".into(),
-            Named::Container(number) => format!("container {number}"),
-            Named::Other(kind, number) => format!("{kind}:{number}"),
-        };
         let dead = if dead { " (dead)" } else { "" };
-        format!("{who}{dead}: {rights}")
+        format!("{}{dead}: {rights}", subject_name(subject))
     });
     Ok(entries.collect::<Vec<_>>().join("; "))
 }

@@ -140,7 +140,7 @@ impl Story {
         }
         let pid = self.container()?.init_pid.unwrap_or_default();
         let number = kernel::status(pid, "Container")?;
-        Ok(format!("container {number}: {rights}"))
+        Ok(format!("container #{number}: {rights}"))
     }
 
     /// Waits until a request with this description waits for an answer.

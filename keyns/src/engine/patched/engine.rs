@@ -86,9 +86,9 @@ impl Patched {
             return Ok(object);
         }
         let object = self.stock.monitors.fetch(record.id)?;
-        let number = objects::number(&object)
+        let identity = objects::identity(&object)
             .map_err(EngineError::system("ask for a container’s number"))?;
-        if record.object != Some(number) {
+        if record.object != Some(identity.number) {
             return Err(EngineError::Refused(format!(
                 "the monitor of container “{}” keeps another container",
                 record.path

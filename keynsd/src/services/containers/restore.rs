@@ -27,7 +27,7 @@ pub async fn restore(
 ) -> Result<(), Error> {
     records.sort_by_key(|record| record.id);
     parking::take_back(daemon, &records, handed);
-    let mut spoiled = Vec::new();
+    let mut spoiled = BTreeMap::new();
     for record in &mut records {
         if record.state == State::Created {
             // Registered, but perhaps never released; a first process that runs is found below.
@@ -54,7 +54,9 @@ pub async fn restore(
                         *record = found;
                     }
                     // One container must not keep the daemon from the others.
-                    Err(error) => spoiled.push((record.id, error)),
+                    Err(error) => {
+                        spoiled.insert(record.id, error);
+                    }
                 }
             }
         }
@@ -74,9 +76,8 @@ pub async fn restore(
         tracing::warn!(%error, "something is left of a former container");
     }
     for record in records {
-        let spoiling = spoiled.iter().position(|(id, _)| *id == record.id);
-        let resumed = match spoiling {
-            Some(place) => Err(spoiled.swap_remove(place).1),
+        let resumed = match spoiled.remove(&record.id) {
+            Some(error) => Err(error),
             None => resume(daemon, &record).await,
         };
         if let Err(error) = resumed {

@@ -343,14 +343,14 @@ fn environment(call: &Run) -> Vec<Vec<u8>> {
 /// as well. It does not know of the first process, so where the kernel knows containers, the end of
 /// that is looked for there.
 pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
-    let mut exits = monitored(daemon, id).await.unwrap_or_else(|error| {
+    let watched = monitored(daemon, id).await.inspect_err(|error| {
         tracing::warn!(
             container_id = id.0,
             cause = error.cause.as_deref(),
             "{error}"
         );
-        None
     });
+    let mut exits = watched.ok();
     let daemon = Rc::clone(daemon);
     tokio::task::spawn_local(async move {
         loop {
@@ -372,7 +372,7 @@ pub(super) async fn watch(daemon: &Rc<Daemon>, id: ContainerId) {
                 break;
             }
             tokio::time::sleep(WITHOUT_MONITOR).await;
-            exits = monitored(&daemon, id).await.unwrap_or_default();
+            exits = monitored(&daemon, id).await.ok();
         }
         let Some(record) = daemon.containers.get(id).filter(runs) else {
             return;
@@ -418,7 +418,7 @@ async fn dead(daemon: &Rc<Daemon>, id: ContainerId) {
 }
 
 /// What a container's monitor knows already, noted, and what it will report.
-async fn monitored(daemon: &Rc<Daemon>, id: ContainerId) -> Result<Option<Exits>, Error> {
+async fn monitored(daemon: &Rc<Daemon>, id: ContainerId) -> Result<Exits, Error> {
     let what = "watch the container’s processes";
     let (processes, exits) = daemon
         .blocking(what, move |engine| engine.watch(id))
@@ -426,7 +426,7 @@ async fn monitored(daemon: &Rc<Daemon>, id: ContainerId) -> Result<Option<Exits>
     for state in processes {
         note(daemon, id, &state);
     }
-    Ok(Some(exits))
+    Ok(exits)
 }
 
 async fn follow(daemon: &Rc<Daemon>, id: ContainerId, exits: Exits) -> std::io::Result<()> {

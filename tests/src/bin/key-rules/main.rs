@@ -73,24 +73,10 @@ fn letter(result: &io::Result<()>) -> String {
 }
 
 /// The numbers that the patches take, all of them.
-const NUMBERS: &str = "abi 1
-syscall.container_create 500
-syscall.fork_into_container 501
-syscall.container_socket 502
-syscall.container_wait 503
-syscall.container_kill 504
-container.flag_mask 0x3ff
-fsconfig.set_container 9
-move_mount.t_container_root 0x80
-keyctl.grant_permission 33
-keyctl.get_container_keyring 34
-keyctl.set_container_keyring 35
-keyctl.container_intercept 36
-keyctl.query_request_key_auth 37
-keyctl.find_lru 38
-keyctl.get_acl 39
-key_spec.container_keyring -9
-";
+const NUMBERS: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../keyns-sys/src/container_abi_whole.txt"
+));
 
 /// What the calls answer that only the patches bring, by name and error.
 fn without_patches() -> io::Result<()> {
