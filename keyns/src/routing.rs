@@ -59,6 +59,13 @@ pub enum RoutingError {
     },
 }
 
+impl RoutingError {
+    /// Whether a file or directory was absent, as when somebody else has withdrawn the last entry.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RoutingError {
     let path = path.to_path_buf();
     move |source| RoutingError::Io {
@@ -95,11 +102,10 @@ impl RoutingTable {
         let table = Self {
             directory: directory.into(),
         };
-        match fs::symlink_metadata(directory) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            _ => table.check()?,
+        match table.check() {
+            Err(e) if !e.is_gone() => Err(e),
+            _ => Ok(table),
         }
-        Ok(table)
     }
 
     fn check(&self) -> Result<(), RoutingError> {
@@ -185,9 +191,7 @@ impl RoutingTable {
             let _ = fs::remove_file(&temporary);
             attempts += 1;
             // Somebody else may withdraw the last entry, and the directory with it, at any moment.
-            let vanished = matches!(&error, RoutingError::Io { source, .. }
-                if source.kind() == io::ErrorKind::NotFound);
-            if !vanished || attempts == MOST_ATTEMPTS {
+            if !error.is_gone() || attempts == MOST_ATTEMPTS {
                 return Err(error);
             }
         }
@@ -447,6 +451,8 @@ mod tests {
                     };
                     let key = RoutingKey::Cgroup(path);
                     for _ in 0..200 {
+                        // As an instance that starts while another one's last container ends.
+                        RoutingTable::open(&table.directory).unwrap();
                         table.publish(&key, &entry).unwrap();
                         assert!(table.directory.join(key.file_name()).exists());
                         table.withdraw(&key, &entry).unwrap();
