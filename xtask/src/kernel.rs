@@ -5,8 +5,12 @@
 
 mod build;
 mod check;
+mod clock;
+mod mutants;
+mod program;
 mod series;
 mod source;
+mod work;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +30,10 @@ usage: cargo xtask kernel build [--unpatched] [--debug] [--x86-64]
            run text for a shell on it in qemu with the self tests and nothing else
        cargo xtask kernel check [--no-boot] [NUMBER]...
            say which patches do not apply, do not follow the style of the kernel, bring warnings, or
-           leave a kernel that does not compile or boot; takes long (as root)";
+           leave a kernel that does not compile or boot; takes long (as root)
+       cargo xtask kernel mutants [TEXT]...
+           break the rules of kernel/mutants.toml, or those in which the texts occur, one at a time,
+           and say which of them no self test notices; takes long (as root)";
 
 /// Why nothing was built: what was tried, and what went wrong.
 type Fault = String;
@@ -39,6 +46,7 @@ pub fn run(words: &[String]) -> ExitCode {
             Some(scope) => check::series(&scope),
             None => return usage(),
         },
+        Some((verb, rest)) if verb == "mutants" => mutants::run(rest),
         Some((verb, rest)) => match (verb.as_str(), Options::parse(rest)) {
             ("build", Some(options)) if !options.runs() => build(options.variant),
             ("where", Some(options)) if !options.runs() => find(options.variant),
@@ -144,6 +152,41 @@ fn boot(options: &Options) -> Result<(), Fault> {
     }
     let error = booted.exec();
     Err(format!("cannot execute {script}: {error}"))
+}
+
+/// What a kernel says when it finds a fault in itself.
+const FAULTS: [&str; 8] = [
+    "BUG: ",
+    "kernel BUG at ",
+    "WARNING: ",
+    "INFO: ",
+    "Call Trace:",
+    "UBSAN: ",
+    "refcount_t: ",
+    // By `kernel/first-process`, of the messages.
+    "cannot be read: ",
+];
+
+fn is_fault(line: &str) -> bool {
+    FAULTS.iter().any(|fault| line.contains(fault))
+}
+
+/// Fails with all faults that were found.
+fn none_of(faults: &[String]) -> Result<(), Fault> {
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} faults\n{}", faults.len(), faults.join("\n")))
+    }
+}
+
+/// What needs root says so before anything takes its time.
+fn need_root() -> Result<(), Fault> {
+    if output(Command::new("id").arg("-u"))? == "0" {
+        Ok(())
+    } else {
+        Err("booting kernels needs root, which has process namespaces".to_owned())
+    }
 }
 
 /// Runs a program whose messages go to standard error, and says which one failed.

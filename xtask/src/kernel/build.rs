@@ -9,6 +9,9 @@ use super::source::Source;
 use super::{Fault, cache, output, succeed};
 use crate::root;
 
+/// Where the sources have them.
+pub(super) const SELF_TESTS: &str = "tools/testing/selftests/containers";
+
 /// What a kernel is for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Machine {
@@ -124,19 +127,21 @@ fn build(
                 .arg(built.join("linux")),
         )?;
     }
-    let tests = tree.join("tools/testing/selftests/containers");
-    if tests.is_dir() {
-        let out = built.join("selftests");
-        fs::create_dir(&out).map_err(failed)?;
-        succeed(
-            Command::new("make")
-                .arg("--silent")
-                .arg("--directory")
-                .arg(&tests)
-                .arg(format!("OUTPUT={}", out.display())),
-        )?;
+    if tree.join(SELF_TESTS).is_dir() {
+        self_tests(&tree, &built.join("selftests"))?;
     }
     Ok(built)
+}
+
+/// Compiles the self tests into a new directory.
+pub(super) fn self_tests(tree: &Path, out: &Path) -> Result<(), Fault> {
+    fs::create_dir(out).map_err(|error| format!("cannot make {}: {error}", out.display()))?;
+    succeed(
+        Command::new("make")
+            .args(["--silent", "--directory"])
+            .arg(tree.join(SELF_TESTS))
+            .arg(format!("OUTPUT={}", out.display())),
+    )
 }
 
 /// With the compiler behind ccache, where it is installed.

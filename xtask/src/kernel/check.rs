@@ -3,14 +3,11 @@
 //!
 //! A fault ends nothing but its step, so that one run finds all of them.
 
-mod clock;
 mod combination;
 mod compared;
 mod first_process;
 mod inventory;
-mod program;
 mod scope;
-mod taken_back;
 mod touched;
 mod warnings;
 
@@ -20,17 +17,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::build::{self, Machine, Variant, jobs, make};
-use super::series::{Series, text};
+use super::clock::Clock;
+use super::program::{compiled, said_nothing};
+use super::series::{Series, number, text};
 use super::source::Source;
-use super::{Fault, cache, succeed};
+use super::work::Work;
+use super::{Fault, need_root, none_of, succeed};
 use crate::root;
-use clock::Clock;
 use combination::Combination;
 use inventory::Inventory;
-use program::{compiled, said_nothing};
 pub(super) use scope::Scope;
-use scope::number;
-use taken_back::TAKEN_BACK;
 use touched::Touched;
 use warnings::Warnings;
 
@@ -52,9 +48,7 @@ const NOT_NEEDED: [&str; 9] = [
 ];
 
 pub(super) fn series(scope: &Scope) -> Result<(), Fault> {
-    if super::output(Command::new("id").arg("-u"))? != "0" {
-        return Err("booting kernels needs root, which has process namespaces".to_owned());
-    }
+    need_root()?;
     succeed(Command::new(root().join("tools/requirements.sh")).arg("kernel"))?;
     let source = Source::fetch()?;
     let series = Series::read(Variant::default())?;
@@ -63,29 +57,12 @@ pub(super) fn series(scope: &Scope) -> Result<(), Fault> {
             return Err(format!("there is no patch {wanted} in kernel/patches"));
         }
     }
-    // Always the same place, which ccache takes for a part of what is compiled.
-    let work = cache()?.join("check");
-    let failed = |error: std::io::Error| format!("cannot make {}: {error}", work.display());
-    fs::create_dir_all(cache()?).map_err(failed)?;
-    let lock = fs::File::create(work.with_extension("lock")).map_err(failed)?;
-    lock.lock().map_err(failed)?;
-    build::remove(&work)?;
-    fs::create_dir(&work).map_err(failed)?;
-
     let begun = Clock::now();
-    let checked = Check::of(&source, &work).map(|mut check| {
-        check.all(&source, &series, scope);
-        check.faults
-    });
-    build::remove(&work)?;
-    drop(lock);
-    let faults = checked?;
+    let work = Work::begin("check")?;
+    let mut check = Check::of(&source, work.path())?;
+    check.all(&source, &series, scope);
     eprintln!("{} patches in {}", series.patches().len(), begun.passed());
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{} faults\n{}", faults.len(), faults.join("\n")))
-    }
+    none_of(&check.faults)
 }
 
 /// A step's faults, or how it went.
@@ -132,12 +109,6 @@ impl Check {
                 // The others want this one.
                 self.faults.push(fault);
                 return;
-            }
-        }
-        let last = series.patches().last();
-        if !scope.no_boot && last.is_some_and(|last| scope.includes(last)) {
-            for taken in TAKEN_BACK {
-                self.takes_back(series, taken);
             }
         }
     }
@@ -227,7 +198,7 @@ impl Check {
         compiled(
             Command::new("nice")
                 .args(["make", "--silent", "--directory"])
-                .arg(self.tree.join("tools/testing/selftests/containers"))
+                .arg(self.tree.join(build::SELF_TESTS))
                 .arg(format!("OUTPUT={}", out.display()))
                 .arg(jobs().map_err(|fault| vec![fault])?),
         )

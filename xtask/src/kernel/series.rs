@@ -68,6 +68,12 @@ impl Series {
     }
 }
 
+/// The four digits that the name of a patch begins with.
+pub(super) fn number(patch: &Path) -> &str {
+    let name = patch.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.get(..4)).unwrap_or_default()
+}
+
 /// The lines of these parts of `kernel/config`.
 pub(super) fn configuration(names: &[&str]) -> Result<String, Fault> {
     let folder = root().join("kernel/config");

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use super::super::program::said;
 use super::build::{Machine, jobs, make};
-use super::program::said;
 use super::{Check, Combination, Fault, Step, Touched, Warnings};
 
 /// What is for other machines, with 32-bit programs, ACPI, a TPM: compiled for x86-64.

@@ -4,20 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::super::is_fault;
 use super::{Fault, root};
-
-/// What a kernel says when it finds a fault in itself.
-const FAULTS: [&str; 8] = [
-    "BUG: ",
-    "kernel BUG at ",
-    "WARNING: ",
-    "INFO: ",
-    "Call Trace:",
-    "UBSAN: ",
-    "refcount_t: ",
-    // By `kernel/first-process`, of the messages.
-    "cannot be read: ",
-];
 
 /// In seconds. It takes one or two, and longer where much else is going on.
 const PATIENCE: &str = "180";
@@ -70,7 +58,7 @@ impl<'a> Look<'a> {
             return vec!["the first process did not come to its end".to_owned()];
         }
         self.all("kernel ")
-            .filter(|line| FAULTS.iter().any(|fault| line.contains(fault)))
+            .filter(|line| is_fault(line))
             .map(|line| format!("the kernel said: {line}"))
             .collect()
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::super::series::number;
+
 /// What the words after `check` ask for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Scope {
@@ -30,12 +32,6 @@ impl Scope {
     pub(super) fn includes(&self, patch: &Path) -> bool {
         self.numbers.is_empty() || self.numbers.iter().any(|wanted| wanted == number(patch))
     }
-}
-
-/// The four digits that the name of a patch begins with.
-pub(super) fn number(patch: &Path) -> &str {
-    let name = patch.file_name().and_then(|name| name.to_str());
-    name.and_then(|name| name.get(..4)).unwrap_or_default()
 }
 
 #[cfg(test)]
