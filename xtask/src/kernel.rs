@@ -46,7 +46,11 @@ pub fn run(words: &[String]) -> ExitCode {
             Some(scope) => check::series(&scope),
             None => return usage(),
         },
-        Some((verb, rest)) if verb == "mutants" => mutants::run(rest),
+        Some((verb, rest))
+            if verb == "mutants" && !rest.iter().any(|word| word.starts_with('-')) =>
+        {
+            mutants::run(rest)
+        }
         Some((verb, rest)) => match (verb.as_str(), Options::parse(rest)) {
             ("build", Some(options)) if !options.runs() => build(options.variant),
             ("where", Some(options)) if !options.runs() => find(options.variant),

@@ -82,20 +82,34 @@ impl Source {
 
     /// Applies one patch, whose context must be there to the letter.
     pub(super) fn apply(&self, tree: &Path, patch: &Path) -> Result<(), Fault> {
-        succeed(
-            Command::new("patch")
-                .args(["--strip=1", "--forward", "--batch", "--fuzz=0", "--silent"])
-                .arg("--no-backup-if-mismatch")
-                .arg("--input")
-                .arg(patch)
-                .current_dir(tree),
-        )
-        .map_err(|_| {
+        let name = patch.strip_prefix(root()).unwrap_or(patch).display();
+        run_patch(tree, patch, "--forward").map_err(|_| {
             format!(
-                "{} does not apply to Debian's Linux {} with the patches before it",
-                patch.strip_prefix(root()).unwrap_or(patch).display(),
+                "{name} does not apply to Debian's Linux {} with the patches before it",
                 self.version
             )
         })
     }
+
+    /// Takes back one patch that is applied.
+    pub(super) fn take_back(&self, tree: &Path, patch: &Path) -> Result<(), Fault> {
+        let name = patch.strip_prefix(root()).unwrap_or(patch).display();
+        run_patch(tree, patch, "--reverse").map_err(|_| {
+            format!(
+                "{name} cannot be taken back from Debian's Linux {} with the patches after it",
+                self.version
+            )
+        })
+    }
+}
+
+fn run_patch(tree: &Path, patch: &Path, direction: &str) -> Result<(), Fault> {
+    succeed(
+        Command::new("patch")
+            .args(["--strip=1", direction, "--batch", "--fuzz=0", "--silent"])
+            .arg("--no-backup-if-mismatch")
+            .arg("--input")
+            .arg(patch)
+            .current_dir(tree),
+    )
 }
